@@ -1,0 +1,1 @@
+//! Intercom's JSON to our messages and state: pure.

@@ -1,0 +1,90 @@
+//! The only place that asks what time it is, and the only place that waits.
+//!
+//! Everything that depends on time takes a [`Clock`], so that a test advances it instead of sleeping.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+/// The time of day in Unix milliseconds, and a way to wait for a later one.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Manual(Arc<watch::Sender<i64>>),
+}
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `now_ms` until [`Clock::advance`] moves it.
+    pub fn manual(now_ms: i64) -> Self {
+        Self(Source::Manual(Arc::new(watch::Sender::new(now_ms))))
+    }
+
+    /// Unix time in milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        match &self.0 {
+            Source::System => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+            Source::Manual(now) => *now.borrow(),
+        }
+    }
+
+    /// Unix time in whole seconds, rounded down.
+    pub fn now_s(&self) -> i64 {
+        self.now_ms().div_euclid(1000)
+    }
+
+    /// Waits until `duration` has passed on this clock.
+    pub async fn sleep(&self, duration: Duration) {
+        match &self.0 {
+            Source::System => tokio::time::sleep(duration).await,
+            Source::Manual(now) => {
+                let wait_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+                let until = self.now_ms().saturating_add(wait_ms);
+                let mut now = now.subscribe();
+                // The sender lives in `self`, so this cannot fail while the caller holds the clock.
+                let _ = now.wait_for(|now| *now >= until).await;
+            }
+        }
+    }
+
+    /// Moves a manual clock forward (or back, with a negative number) and wakes whoever waits for the new time.
+    ///
+    /// # Panics
+    /// On the system clock: a program that tries to set it is wrong.
+    pub fn advance(&self, by_ms: i64) {
+        match &self.0 {
+            Source::System => panic!("the system clock cannot be advanced"),
+            Source::Manual(now) => now.send_modify(|now| *now += by_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sleeper_wakes_when_the_manual_clock_reaches_its_time() {
+        let clock = Clock::manual(1_000);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep(Duration::from_secs(5)).await }
+        });
+        tokio::task::yield_now().await;
+        clock.advance(4_999);
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.advance(1);
+        sleeper.await.expect("the sleeper ends");
+    }
+}

@@ -1,0 +1,107 @@
+//! Identifiers that were checked once, and the only place that asks chance.
+
+use std::fmt;
+
+use rand::RngExt;
+use serde::{Serialize, Serializer};
+
+/// The app's own user id: the session token's `sub`, Intercom's `external_id`. 1–128 visible characters.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(String);
+
+/// Intercom's conversation id: 1–20 decimal digits, so that it can never name another route in a path.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConversationId(String);
+
+/// Intercom's contact id.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContactId(String);
+
+impl UserId {
+    /// `None` unless `text` has 1–128 characters, none of them a control character or white space.
+    pub fn parse(text: &str) -> Option<Self> {
+        let visible = |c: char| !c.is_control() && !c.is_whitespace();
+        let count = text.chars().take(129).count();
+        ((1..=128).contains(&count) && text.chars().all(visible)).then(|| Self(text.to_owned()))
+    }
+}
+
+impl ConversationId {
+    /// `None` unless `text` matches `^[0-9]{1,20}$`: `last`, `search` and `redact` are live routes at Intercom.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| Self(text.to_owned()))
+    }
+}
+
+impl ContactId {
+    /// `None` unless `text` has 1–64 ASCII letters, digits, `-` or `_`: it goes into paths.
+    pub fn parse(text: &str) -> Option<Self> {
+        let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        ((1..=64).contains(&text.len()) && text.bytes().all(safe)).then(|| Self(text.to_owned()))
+    }
+}
+
+macro_rules! text_id {
+    ($name:ident) => {
+        impl $name {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    };
+}
+text_id!(UserId);
+text_id!(ConversationId);
+text_id!(ContactId);
+
+/// A new random id: 128 bits as 32 hexadecimal characters.
+pub fn random() -> String {
+    hex::encode(rand::rng().random::<[u8; 16]>())
+}
+
+/// A random number in `0.0..1.0`, for jitter.
+pub fn chance() -> f64 {
+    rand::rng().random()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_id_is_digits_only() {
+        for good in ["1", "0", "499", "215472621202693", "12345678901234567890"] {
+            assert!(ConversationId::parse(good).is_some(), "{good}");
+        }
+        for bad in ["", "last", "search", "redact", "../1", "1/2", "1 ", "+1", "١", "123456789012345678901"] {
+            assert!(ConversationId::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_user_id_is_visible_and_short() {
+        assert!(UserId::parse("user-42@example.com").is_some());
+        assert!(UserId::parse(&"é".repeat(128)).is_some());
+        for bad in ["", " ", "a b", "a\nb", "a\u{0}"] {
+            assert!(UserId::parse(bad).is_none(), "{bad:?}");
+        }
+        assert!(UserId::parse(&"x".repeat(129)).is_none());
+    }
+}

@@ -1,0 +1,9 @@
+//! AW Chat: support chat in a company's own app, with its operators in Intercom.
+//!
+//! `ARCHITECTURE.md` is the map.
+
+pub mod chat;
+pub mod clock;
+pub mod error;
+pub mod id;
+pub mod intercom;
