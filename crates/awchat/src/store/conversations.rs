@@ -1,0 +1,263 @@
+//! The mirror's conversations.
+
+use super::{Store, Tx, flag};
+use crate::chat::heads::Head;
+use crate::chat::{Message, State, Topic};
+use crate::error::{Error, Result};
+use crate::id::{ConversationId, UserId};
+
+/// A conversation as it is stored.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    /// Intercom's id.
+    pub id: ConversationId,
+    /// Its owner.
+    pub user: UserId,
+    /// State and Intercom's time of it.
+    pub state: State,
+    /// Until when it is snoozed, Unix seconds.
+    pub snoozed_until: Option<i64>,
+    /// It was rated.
+    pub rated: bool,
+    /// It is also a Customer ticket, and listed there.
+    pub is_ticket: bool,
+    /// The topic it was begun with.
+    pub topic: Option<Topic>,
+    /// Its opening line is the topic, not the user's.
+    pub source_hidden: bool,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// Intercom's `updated_at`, Unix seconds, of the state above.
+    pub updated_at: i64,
+    /// When the newest applied answer of Intercom was asked for, Unix milliseconds.
+    pub truth_ms: i64,
+    /// The newest message's arrival, Unix milliseconds.
+    pub active_ms: i64,
+    /// The greatest position.
+    pub last_position: i64,
+    /// Up to where the user has read.
+    pub read_position: i64,
+    /// Messages not from the user and not read.
+    pub unread: i64,
+    /// Grows with every change.
+    pub revision: i64,
+}
+
+impl Conversation {
+    /// What an idle poll needs of it.
+    pub fn head(&self) -> Head {
+        Head {
+            user: self.user.clone(),
+            position: self.last_position,
+            state: self.state,
+            snoozed_until: self.snoozed_until,
+            rated: self.rated,
+            unread: self.unread,
+            revision: self.revision,
+        }
+    }
+}
+
+/// Where a list goes on: the last row's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListCursor {
+    /// The row's `active_ms`.
+    pub active_ms: i64,
+    /// The row's id, which breaks ties.
+    pub id: ConversationId,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    user_id: String,
+    state: String,
+    snoozed_until: Option<i64>,
+    rated: i64,
+    is_ticket: i64,
+    topic_main: Option<String>,
+    topic_sub: Option<String>,
+    source_hidden: i64,
+    created_at: i64,
+    updated_at: i64,
+    truth_ms: i64,
+    active_ms: i64,
+    last_position: i64,
+    read_position: i64,
+    unread: i64,
+    revision: i64,
+}
+
+impl TryFrom<Row> for Conversation {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let damaged = || Error::internal(format!("conversation {} is damaged", row.id));
+        Ok(Self {
+            id: ConversationId::parse(&row.id).ok_or_else(damaged)?,
+            user: UserId::parse(&row.user_id).ok_or_else(damaged)?,
+            state: State::parse(&row.state).ok_or_else(damaged)?,
+            snoozed_until: row.snoozed_until,
+            rated: row.rated != 0,
+            is_ticket: row.is_ticket != 0,
+            topic: row.topic_main.map(|main| Topic { main, sub: row.topic_sub }),
+            source_hidden: row.source_hidden != 0,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            truth_ms: row.truth_ms,
+            active_ms: row.active_ms,
+            last_position: row.last_position,
+            read_position: row.read_position,
+            unread: row.unread,
+            revision: row.revision,
+        })
+    }
+}
+
+impl Store {
+    /// The user's conversation; `None` if it is unknown or somebody else's.
+    pub async fn conversation(&self, user: &UserId, id: &ConversationId) -> Result<Option<Conversation>> {
+        let row: Option<Row> = sqlx::query_as("select * from conversation where id = $1 and user_id = $2")
+            .bind(id.as_str())
+            .bind(user.as_str())
+            .fetch_optional(&self.read)
+            .await?;
+        row.map(Conversation::try_from).transpose()
+    }
+
+    /// The user's conversations that are no tickets, latest activity first, each with its newest message.
+    pub async fn conversations(
+        &self,
+        user: &UserId,
+        after: Option<&ListCursor>,
+        limit: i64,
+    ) -> Result<Vec<(Conversation, Option<Message>)>> {
+        let (active_ms, id) = after.map_or((i64::MAX, ""), |cursor| (cursor.active_ms, cursor.id.as_str()));
+        let rows: Vec<Row> = sqlx::query_as(
+            "select * from conversation where user_id = $1 and is_ticket = 0
+               and (active_ms < $2 or (active_ms = $2 and id < $3))
+             order by active_ms desc, id desc limit $4",
+        )
+        .bind(user.as_str())
+        .bind(active_ms)
+        .bind(id)
+        .bind(limit)
+        .fetch_all(&self.read)
+        .await?;
+        let mut list = Vec::with_capacity(rows.len());
+        for row in rows {
+            let conversation = Conversation::try_from(row)?;
+            let newest = self.newest_message(user, &conversation.id).await?;
+            list.push((conversation, newest));
+        }
+        Ok(list)
+    }
+
+    /// The user's unread messages over all conversations that are no tickets.
+    pub async fn unread_total(&self, user: &UserId) -> Result<i64> {
+        let (total,): (i64,) = sqlx::query_as(
+            "select cast(coalesce(sum(unread), 0) as bigint) from conversation where user_id = $1 and is_ticket = 0",
+        )
+        .bind(user.as_str())
+        .fetch_one(&self.read)
+        .await?;
+        Ok(total)
+    }
+
+    /// Marks all of the user's conversation as read; the new head, or `None` if it is not there.
+    pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<Option<Head>> {
+        let row: Option<Row> = sqlx::query_as(
+            "update conversation set read_position = last_position, unread = 0, revision = revision + 1
+             where id = $1 and user_id = $2 returning *",
+        )
+        .bind(id.as_str())
+        .bind(user.as_str())
+        .fetch_optional(&self.write)
+        .await?;
+        Ok(row.map(Conversation::try_from).transpose()?.map(|conversation| conversation.head()))
+    }
+}
+
+impl Tx {
+    /// The conversation, whoever owns it: for the synchronisation with Intercom alone.
+    pub async fn mirrored(&mut self, id: &ConversationId) -> Result<Option<Conversation>> {
+        let row: Option<Row> = sqlx::query_as("select * from conversation where id = $1")
+            .bind(id.as_str())
+            .fetch_optional(self.conn())
+            .await?;
+        row.map(Conversation::try_from).transpose()
+    }
+
+    /// Stores a new conversation.
+    pub async fn insert_conversation(&mut self, new: &Conversation) -> Result<()> {
+        sqlx::query(
+            "insert into conversation (id, user_id, state, snoozed_until, rated, is_ticket, topic_main, topic_sub,
+               source_hidden, created_at, updated_at, truth_ms, active_ms, last_position)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        )
+        .bind(new.id.as_str())
+        .bind(new.user.as_str())
+        .bind(new.state.as_str())
+        .bind(new.snoozed_until)
+        .bind(flag(new.rated))
+        .bind(flag(new.is_ticket))
+        .bind(new.topic.as_ref().map(|topic| topic.main.clone()))
+        .bind(new.topic.as_ref().and_then(|topic| topic.sub.clone()))
+        .bind(flag(new.source_hidden))
+        .bind(new.created_at)
+        .bind(new.updated_at)
+        .bind(new.truth_ms)
+        .bind(new.active_ms)
+        .bind(new.last_position)
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
+    /// The next position: the least whole second that is ≥ `now_ms` and > the last one. It locks the row on
+    /// PostgreSQL and the file on SQLite, so that positions are in commit order.
+    pub async fn next_position(&mut self, id: &ConversationId, now_ms: i64) -> Result<i64> {
+        let now_s = now_ms.div_euclid(1000) + i64::from(now_ms.rem_euclid(1000) > 0);
+        let (position,): (i64,) = sqlx::query_as(
+            "update conversation
+             set last_position = case when last_position >= $2 then last_position + 1 else $2 end
+             where id = $1 returning last_position",
+        )
+        .bind(id.as_str())
+        .bind(now_s)
+        .fetch_one(self.conn())
+        .await?;
+        Ok(position)
+    }
+
+    /// Writes what may change of a conversation, counts its unread messages and returns it as it is now.
+    pub async fn update_conversation(&mut self, changed: &Conversation) -> Result<Conversation> {
+        let row: Row = sqlx::query_as(
+            "update conversation set user_id = $2, state = $3, snoozed_until = $4, rated = $5, is_ticket = $6,
+               updated_at = $7, truth_ms = $8, active_ms = $9, read_position = $10, revision = revision + 1,
+               unread = (select cast(count(*) as bigint) from message where conversation_id = $1
+                         and author <> 'user' and hidden = 0 and redacted = 0 and arrived > $10)
+             where id = $1 returning *",
+        )
+        .bind(changed.id.as_str())
+        .bind(changed.user.as_str())
+        .bind(changed.state.as_str())
+        .bind(changed.snoozed_until)
+        .bind(flag(changed.rated))
+        .bind(flag(changed.is_ticket))
+        .bind(changed.updated_at)
+        .bind(changed.truth_ms)
+        .bind(changed.active_ms)
+        .bind(changed.read_position)
+        .fetch_one(self.conn())
+        .await?;
+        row.try_into()
+    }
+
+    /// Removes a conversation that was deleted at Intercom, with its messages.
+    pub async fn delete_conversation(&mut self, id: &ConversationId) -> Result<()> {
+        sqlx::query("delete from message where conversation_id = $1").bind(id.as_str()).execute(self.conn()).await?;
+        sqlx::query("delete from conversation where id = $1").bind(id.as_str()).execute(self.conn()).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! The mirror's messages.
+
+use super::{Store, Tx, flag};
+use crate::chat::{Attachment, Author, AuthorKind, Message};
+use crate::error::{Error, Result};
+use crate::id::{ConversationId, UserId};
+
+/// A message to store.
+#[derive(Debug)]
+pub struct Stored<'a> {
+    /// What is shown.
+    pub message: &'a Message,
+    /// Of the normalised content.
+    pub fingerprint: &'a str,
+    /// It opened the conversation.
+    pub opening: bool,
+    /// Known, but not shown: a late duplicate.
+    pub hidden: bool,
+}
+
+/// What tells an edit from a repetition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Intercom's id.
+    pub id: String,
+    /// Of the normalised content.
+    pub fingerprint: String,
+    /// It was taken back.
+    pub redacted: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    author: String,
+    author_name: Option<String>,
+    avatar_url: Option<String>,
+    body: String,
+    html: String,
+    attachments: String,
+    created_at: i64,
+    redacted: i64,
+}
+
+impl TryFrom<Row> for Message {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let damaged = || Error::internal(format!("message {} is damaged", row.id));
+        Ok(Self {
+            author: Author {
+                kind: AuthorKind::parse(&row.author).ok_or_else(damaged)?,
+                name: row.author_name,
+                avatar_url: row.avatar_url,
+            },
+            body: row.body,
+            html: row.html,
+            attachments: serde_json::from_str::<Vec<Attachment>>(&row.attachments).map_err(|_| damaged())?,
+            created_at: row.created_at,
+            redacted: row.redacted != 0,
+            id: row.id,
+        })
+    }
+}
+
+/// The order in which people read: Intercom's seconds, the opening message first, then Intercom's ids.
+macro_rules! shown {
+    ($rest:literal) => {
+        concat!(
+            "select m.id, m.author, m.author_name, m.avatar_url, m.body, m.html, m.attachments, m.created_at, m.redacted
+             from message m join conversation c on c.id = m.conversation_id
+             where m.conversation_id = $1 and c.user_id = $2 and m.hidden = 0 ",
+            $rest
+        )
+    };
+}
+
+impl Store {
+    /// The messages of the user's conversation in reading order.
+    pub async fn messages(&self, user: &UserId, id: &ConversationId) -> Result<Vec<Message>> {
+        let rows: Vec<Row> =
+            sqlx::query_as(shown!("order by m.created_at, m.opening desc, length(m.id), m.id"))
+                .bind(id.as_str())
+                .bind(user.as_str())
+                .fetch_all(&self.read)
+                .await?;
+        rows.into_iter().map(Message::try_from).collect()
+    }
+
+    /// The messages with `since` < position ≤ `until`, oldest position first.
+    pub async fn messages_since(
+        &self,
+        user: &UserId,
+        id: &ConversationId,
+        since: i64,
+        until: i64,
+    ) -> Result<Vec<Message>> {
+        let rows: Vec<Row> =
+            sqlx::query_as(shown!("and m.position > $3 and m.position <= $4 order by m.position"))
+                .bind(id.as_str())
+                .bind(user.as_str())
+                .bind(since)
+                .bind(until)
+                .fetch_all(&self.read)
+                .await?;
+        rows.into_iter().map(Message::try_from).collect()
+    }
+
+    /// The last message of the user's conversation in reading order.
+    pub async fn newest_message(&self, user: &UserId, id: &ConversationId) -> Result<Option<Message>> {
+        let row: Option<Row> = sqlx::query_as(shown!(
+            "order by m.created_at desc, m.opening, length(m.id) desc, m.id desc limit 1"
+        ))
+        .bind(id.as_str())
+        .bind(user.as_str())
+        .fetch_optional(&self.read)
+        .await?;
+        row.map(Message::try_from).transpose()
+    }
+
+    /// One message of the user's conversation.
+    pub async fn message(&self, user: &UserId, id: &ConversationId, message: &str) -> Result<Option<Message>> {
+        let row: Option<Row> = sqlx::query_as(shown!("and m.id = $3"))
+            .bind(id.as_str())
+            .bind(user.as_str())
+            .bind(message)
+            .fetch_optional(&self.read)
+            .await?;
+        row.map(Message::try_from).transpose()
+    }
+}
+
+impl Tx {
+    /// What is known of these messages; all of the conversation's where that is cheaper than asking for each.
+    pub async fn known(&mut self, conversation: &ConversationId, ids: &[&str]) -> Result<Vec<Known>> {
+        if ids.len() > 4 {
+            let rows: Vec<(String, String, i64)> =
+                sqlx::query_as("select id, fingerprint, redacted from message where conversation_id = $1")
+                    .bind(conversation.as_str())
+                    .fetch_all(self.conn())
+                    .await?;
+            return Ok(rows.into_iter().map(known).collect());
+        }
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row: Option<(String, String, i64)> =
+                sqlx::query_as("select id, fingerprint, redacted from message where conversation_id = $1 and id = $2")
+                    .bind(conversation.as_str())
+                    .bind(*id)
+                    .fetch_optional(self.conn())
+                    .await?;
+            found.extend(row.map(known));
+        }
+        Ok(found)
+    }
+
+    /// Stores a new message, or new content of a known one, at `position`.
+    pub async fn put_message(&mut self, id: &ConversationId, stored: &Stored<'_>, position: i64) -> Result<()> {
+        let message = stored.message;
+        let attachments = serde_json::to_string(&message.attachments).map_err(Error::internal)?;
+        sqlx::query(
+            "insert into message (conversation_id, id, position, arrived, opening, author, author_name, avatar_url,
+               body, html, attachments, created_at, redacted, hidden, fingerprint)
+             values ($1, $2, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             on conflict (conversation_id, id) do update set position = excluded.position, body = excluded.body,
+               html = excluded.html, attachments = excluded.attachments, redacted = excluded.redacted,
+               fingerprint = excluded.fingerprint",
+        )
+        .bind(id.as_str())
+        .bind(&message.id)
+        .bind(position)
+        .bind(flag(stored.opening))
+        .bind(message.author.kind.as_str())
+        .bind(message.author.name.clone())
+        .bind(message.author.avatar_url.clone())
+        .bind(&message.body)
+        .bind(&message.html)
+        .bind(attachments)
+        .bind(message.created_at)
+        .bind(flag(message.redacted))
+        .bind(flag(stored.hidden))
+        .bind(stored.fingerprint)
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+}
+
+fn known((id, fingerprint, redacted): (String, String, i64)) -> Known {
+    Known { id, fingerprint, redacted: redacted != 0 }
+}

@@ -1,0 +1,338 @@
+//! The sending journal's rows.
+
+use super::{Store, Tx, flag};
+use crate::error::{Error, Result};
+use crate::id::{ConversationId, UserId};
+
+/// One message of a user on its way to Intercom.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    /// Its id.
+    pub id: String,
+    /// Whose message it is.
+    pub user: UserId,
+    /// Where it goes; `None` until Intercom has made the conversation.
+    pub conversation: Option<ConversationId>,
+    /// What it is.
+    pub kind: Kind,
+    /// The request's path: with the user, the scope of its key.
+    pub route: String,
+    /// The client's `Idempotency-Key`.
+    pub key: Option<String>,
+    /// Of route, body and attachments.
+    pub fingerprint: String,
+    /// Of the normalised body.
+    pub content: String,
+    /// What Intercom is sent.
+    pub body: String,
+    /// The rest of the request, JSON.
+    pub payload: String,
+    /// How far it is.
+    pub state: Journal,
+    /// How often it was sent.
+    pub attempts: i64,
+    /// An attempt may have been applied without our knowing.
+    pub ambiguous: bool,
+    /// The client was told 502.
+    pub told: bool,
+    /// When the newest attempt began, Unix milliseconds.
+    pub attempt_ms: i64,
+    /// From then on absence at Intercom is final, Unix milliseconds.
+    pub settle_until_ms: i64,
+    /// The message at Intercom.
+    pub part_id: Option<String>,
+    /// The answer's body.
+    pub response: Option<String>,
+    /// Unix milliseconds.
+    pub created_ms: i64,
+}
+
+/// What a row of the journal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A message in a conversation.
+    Reply,
+    /// A new conversation.
+    Create,
+}
+
+/// How far a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Journal {
+    /// Handed to Intercom, no answer yet.
+    Sending,
+    /// Intercom may or may not have it.
+    Unknown,
+    /// Intercom has it.
+    Sent,
+    /// Intercom refused it.
+    Rejected,
+    /// Intercom does not have it, and it is not sent again unasked.
+    Abandoned,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Reply => "reply",
+            Self::Create => "create",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Reply, Self::Create].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl Journal {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Sending => "sending",
+            Self::Unknown => "unknown",
+            Self::Sent => "sent",
+            Self::Rejected => "rejected",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Sending, Self::Unknown, Self::Sent, Self::Rejected, Self::Abandoned]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    user_id: String,
+    conversation_id: Option<String>,
+    kind: String,
+    route: String,
+    idem_key: Option<String>,
+    fingerprint: String,
+    content: String,
+    body: String,
+    payload: String,
+    state: String,
+    attempts: i64,
+    ambiguous: i64,
+    told: i64,
+    attempt_ms: i64,
+    settle_until_ms: i64,
+    part_id: Option<String>,
+    response: Option<String>,
+    created_ms: i64,
+}
+
+impl TryFrom<Row> for Outbound {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let damaged = || Error::internal(format!("journal row {} is damaged", row.id));
+        Ok(Self {
+            user: UserId::parse(&row.user_id).ok_or_else(damaged)?,
+            conversation: row
+                .conversation_id
+                .as_deref()
+                .map(|id| ConversationId::parse(id).ok_or_else(damaged))
+                .transpose()?,
+            kind: Kind::parse(&row.kind).ok_or_else(damaged)?,
+            state: Journal::parse(&row.state).ok_or_else(damaged)?,
+            route: row.route,
+            key: row.idem_key,
+            fingerprint: row.fingerprint,
+            content: row.content,
+            body: row.body,
+            payload: row.payload,
+            attempts: row.attempts,
+            ambiguous: row.ambiguous != 0,
+            told: row.told != 0,
+            attempt_ms: row.attempt_ms,
+            settle_until_ms: row.settle_until_ms,
+            part_id: row.part_id,
+            response: row.response,
+            created_ms: row.created_ms,
+            id: row.id,
+        })
+    }
+}
+
+impl Store {
+    /// The row of this request's key.
+    pub async fn outbound_by_key(&self, user: &UserId, route: &str, key: &str) -> Result<Option<Outbound>> {
+        let row: Option<Row> =
+            sqlx::query_as("select * from outbound where user_id = $1 and route = $2 and idem_key = $3")
+                .bind(user.as_str())
+                .bind(route)
+                .bind(key)
+                .fetch_optional(&self.read)
+                .await?;
+        row.map(Outbound::try_from).transpose()
+    }
+
+    /// The row that a request without a key repeats: the newest equal one that is unresolved, or that ended in
+    /// a 502 after `since_ms`. Never one that was answered: a person may say "ok" twice.
+    pub async fn outbound_to_adopt(
+        &self,
+        user: &UserId,
+        route: &str,
+        fingerprint: &str,
+        since_ms: i64,
+    ) -> Result<Option<Outbound>> {
+        let row: Option<Row> = sqlx::query_as(
+            "select * from outbound where user_id = $1 and route = $2 and fingerprint = $3 and (
+               state in ('sending', 'unknown') or (state in ('abandoned', 'sent') and told = 1 and attempt_ms >= $4))
+             order by seq desc limit 1",
+        )
+        .bind(user.as_str())
+        .bind(route)
+        .bind(fingerprint)
+        .bind(since_ms)
+        .fetch_optional(&self.read)
+        .await?;
+        row.map(Outbound::try_from).transpose()
+    }
+
+    /// One row.
+    pub async fn outbound(&self, id: &str) -> Result<Option<Outbound>> {
+        let row: Option<Row> =
+            sqlx::query_as("select * from outbound where id = $1").bind(id).fetch_optional(&self.read).await?;
+        row.map(Outbound::try_from).transpose()
+    }
+
+    /// The rows whose fate is unknown, oldest first.
+    pub async fn outbound_unknown(&self) -> Result<Vec<Outbound>> {
+        let rows: Vec<Row> =
+            sqlx::query_as("select * from outbound where state = 'unknown' order by seq").fetch_all(&self.read).await?;
+        rows.into_iter().map(Outbound::try_from).collect()
+    }
+
+    /// Rows that a dead process was sending: nobody knows what became of them. The one process of a SQLite
+    /// database calls this before it takes requests; the number of rows.
+    pub async fn outbound_recover(&self, lateness_ms: i64) -> Result<u64> {
+        let done = sqlx::query(
+            "update outbound set state = 'unknown', ambiguous = 1, settle_until_ms = attempt_ms + $1
+             where state = 'sending'",
+        )
+        .bind(lateness_ms)
+        .execute(&self.write)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Forgets resolved rows created before `before_ms`.
+    pub async fn outbound_forget(&self, before_ms: i64) -> Result<()> {
+        sqlx::query("delete from outbound where created_ms < $1 and state not in ('sending', 'unknown')")
+            .bind(before_ms)
+            .execute(&self.write)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Tx {
+    /// The row as this transaction sees it.
+    pub async fn outbound(&mut self, id: &str) -> Result<Option<Outbound>> {
+        let row: Option<Row> =
+            sqlx::query_as("select * from outbound where id = $1").bind(id).fetch_optional(self.conn()).await?;
+        row.map(Outbound::try_from).transpose()
+    }
+
+    /// Stores a row that is about to be sent.
+    pub async fn insert_outbound(&mut self, new: &Outbound) -> Result<()> {
+        sqlx::query(
+            "insert into outbound (id, seq, user_id, conversation_id, kind, route, idem_key, fingerprint, content, body,
+               payload, state, attempts, ambiguous, told, attempt_ms, created_ms)
+             values ($1, (select coalesce(max(seq), 0) + 1 from outbound), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+               $12, $13, $14, $15, $16)",
+        )
+        .bind(&new.id)
+        .bind(new.user.as_str())
+        .bind(new.conversation.as_ref().map(|id| id.as_str().to_owned()))
+        .bind(new.kind.as_str())
+        .bind(&new.route)
+        .bind(new.key.clone())
+        .bind(&new.fingerprint)
+        .bind(&new.content)
+        .bind(&new.body)
+        .bind(&new.payload)
+        .bind(new.state.as_str())
+        .bind(new.attempts)
+        .bind(flag(new.ambiguous))
+        .bind(flag(new.told))
+        .bind(new.attempt_ms)
+        .bind(new.created_ms)
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
+    /// Writes what changes of a row.
+    pub async fn update_outbound(&mut self, row: &Outbound) -> Result<()> {
+        sqlx::query(
+            "update outbound set conversation_id = $2, state = $3, attempts = $4, ambiguous = $5, told = $6,
+               attempt_ms = $7, settle_until_ms = $8, part_id = $9, response = $10 where id = $1",
+        )
+        .bind(&row.id)
+        .bind(row.conversation.as_ref().map(|id| id.as_str().to_owned()))
+        .bind(row.state.as_str())
+        .bind(row.attempts)
+        .bind(flag(row.ambiguous))
+        .bind(flag(row.told))
+        .bind(row.attempt_ms)
+        .bind(row.settle_until_ms)
+        .bind(row.part_id.clone())
+        .bind(row.response.clone())
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
+    /// The unresolved row that blocks this conversation, or this user's new conversations.
+    pub async fn outbound_unresolved(
+        &mut self,
+        user: &UserId,
+        conversation: Option<&ConversationId>,
+    ) -> Result<Option<Outbound>> {
+        let row: Option<Row> = match conversation {
+            Some(id) => {
+                sqlx::query_as("select * from outbound where conversation_id = $1 and state in ('sending', 'unknown')")
+                    .bind(id.as_str())
+                    .fetch_optional(self.conn())
+                    .await?
+            }
+            None => {
+                sqlx::query_as(
+                    "select * from outbound where user_id = $1 and conversation_id is null
+                       and state in ('sending', 'unknown')",
+                )
+                .bind(user.as_str())
+                .fetch_optional(self.conn())
+                .await?
+            }
+        };
+        row.map(Outbound::try_from).transpose()
+    }
+
+    /// The rows that a message of the user found at Intercom may be, oldest first: those without an answer,
+    /// those given up although they may have been applied, and those sent that may have been applied twice.
+    pub async fn outbound_candidates(
+        &mut self,
+        user: &UserId,
+        conversation: &ConversationId,
+        is_new: bool,
+    ) -> Result<Vec<Outbound>> {
+        const OPEN: &str = "select * from outbound where user_id = $1 and conversation_id = $2
+             and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent'))) order by seq";
+        const NEW: &str = "select * from outbound where user_id = $1 and kind = 'create'
+             and (conversation_id is null or conversation_id = $2)
+             and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent'))) order by seq";
+        let rows: Vec<Row> = sqlx::query_as(if is_new { NEW } else { OPEN })
+            .bind(user.as_str())
+            .bind(conversation.as_str())
+            .fetch_all(self.conn())
+            .await?;
+        rows.into_iter().map(Outbound::try_from).collect()
+    }
+}
