@@ -1,2 +1,112 @@
-//! The command line.
-fn main() {}
+//! The command line: serve, dev, token.
+
+use std::process::ExitCode;
+
+use awchat::app::App;
+use awchat::clock::Clock;
+use awchat::config::{self, Config, LogFormat};
+use awchat::{auth, id, server};
+use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Support chat in your own app, with your operators in Intercom.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server; its settings are environment variables, also read from `.env`.
+    #[command(after_help = config::help_text())]
+    Serve,
+    /// Run the whole product on this machine, with a stand-in for Intercom: nothing to configure.
+    #[cfg(feature = "dev")]
+    Dev,
+    /// Print a session token signed with the first of SESSION_JWT_SECRETS.
+    Token {
+        /// The user's id in your app.
+        #[arg(long)]
+        sub: String,
+        /// How long it holds, in seconds.
+        #[arg(long, default_value_t = 3600)]
+        lifetime: u32,
+    },
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Serve => serve(Config::from_env()?).await,
+            #[cfg(feature = "dev")]
+            Command::Dev => {
+                let config = Config::dev_from_env()?;
+                log_as(config.log_format);
+                awchat::dev::run(config, until_told()).await
+            }
+            Command::Token { sub, lifetime } => print_token(&sub, lifetime),
+        }
+    })
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    log_as(config.log_format);
+    let listener = TcpListener::bind(config.listen_addr).await?;
+    tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+    let app = App::open(config, Clock::system()).await?;
+    server::run(listener, app, until_told()).await;
+    Ok(())
+}
+
+fn print_token(sub: &str, lifetime: u32) -> Result<(), Failure> {
+    let secrets = config::session_secrets_from_env()?;
+    let sub = id::UserId::parse(sub).ok_or("--sub: must be 1 to 128 visible characters")?;
+    println!("{}", auth::mint(&secrets, &sub, lifetime, &Clock::system(), serde_json::Map::new()));
+    Ok(())
+}
+
+fn log_as(format: LogFormat) {
+    let logs = tracing_subscriber::fmt().with_env_filter("info").with_writer(std::io::stderr);
+    match format {
+        LogFormat::Pretty => logs.init(),
+        LogFormat::Json => logs.json().flatten_event(true).init(),
+    }
+}
+
+/// Cancelled at the first SIGTERM or SIGINT; the second ends the process at once, which is safe.
+fn until_told() -> CancellationToken {
+    let told = CancellationToken::new();
+    let shutdown = told.clone();
+    tokio::spawn(async move {
+        signal().await;
+        shutdown.cancel();
+        signal().await;
+        std::process::exit(130);
+    });
+    told
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

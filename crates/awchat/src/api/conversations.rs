@@ -1,0 +1,278 @@
+//! Conversations: list, start, get, poll, read, close, reply.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::extract::{ConversationPath, IdempotencyKey, Json, Query, User};
+use crate::app::App;
+use crate::chat::Topic;
+use crate::chat::conversations::{Full, Poll, Start, Summary};
+use crate::chat::sending::Sent;
+use crate::error::{Error, Result};
+use crate::id::ConversationId;
+use crate::store::conversations::ListCursor;
+
+/// The longest message, in characters.
+const BODY_CHARS: usize = 10_000;
+/// The longest topic, in characters.
+const TOPIC_CHARS: usize = 100;
+/// The largest `meta`, in bytes of JSON.
+const META_BYTES: usize = 4_096;
+/// The longest wait of a poll, in seconds.
+const WAIT_S: u64 = 30;
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct List {
+    conversations: Vec<Summary>,
+    next_cursor: Option<String>,
+    unread_total: i64,
+}
+
+pub(super) async fn list(State(app): State<App>, user: User, query: Query<ListQuery>) -> Result<axum::Json<List>> {
+    let limit = query.limit.unwrap_or(20);
+    if !(1..=100).contains(&limit) {
+        return Err(Error::Validation("limit: must be 1 to 100".to_owned()));
+    }
+    let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
+    let page = app.chat.list(&user.id, after.as_ref(), limit).await?;
+    let next_cursor = page.next.as_ref().map(print_cursor);
+    Ok(axum::Json(List { conversations: page.conversations, next_cursor, unread_total: page.unread_total }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StartBody {
+    body: Option<String>,
+    reason: Option<Reason>,
+    meta: Option<serde_json::Map<String, serde_json::Value>>,
+    attachment_ids: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    main: String,
+    sub: Option<String>,
+}
+
+pub(super) async fn start(
+    State(app): State<App>,
+    user: User,
+    key: IdempotencyKey,
+    Json(body): Json<StartBody>,
+) -> Result<Response> {
+    no_attachments(body.attachment_ids.as_deref())?;
+    let start = Start {
+        text: text(body.body)?,
+        topic: body.reason.map(topic).transpose()?,
+        meta: meta(body.meta.unwrap_or_default())?,
+    };
+    if start.text.is_none() && start.topic.is_none() {
+        return Err(Error::Validation("body: required unless there is a reason".to_owned()));
+    }
+    let sent = app.chat.start(user.id.clone(), user.profile(), start, key.0).await?;
+    Ok(created(sent))
+}
+
+pub(super) async fn get(State(app): State<App>, user: User, id: ConversationPath) -> Result<axum::Json<Full>> {
+    Ok(axum::Json(app.chat.get(&user.id, &id.0).await?))
+}
+
+#[derive(Deserialize)]
+pub(super) struct PollQuery {
+    since: Option<String>,
+    wait: Option<String>,
+}
+
+pub(super) async fn poll(
+    State(app): State<App>,
+    user: User,
+    id: ConversationPath,
+    query: Query<PollQuery>,
+) -> Result<([(HeaderName, &'static str); 1], axum::Json<Poll>)> {
+    let since = query.since.as_deref().map_or(Ok(0), since)?;
+    let wait = query.wait.as_deref().map_or(Ok(Duration::ZERO), wait)?;
+    let poll = app.chat.poll(&user.id, &id.0, since, wait).await?;
+    // A client learns from it that it may wait.
+    Ok(([(HeaderName::from_static("aw-poll"), "long")], axum::Json(poll)))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Read {
+    unread_count: i64,
+}
+
+pub(super) async fn read(State(app): State<App>, user: User, id: ConversationPath) -> Result<axum::Json<Read>> {
+    app.chat.mark_read(&user.id, &id.0).await?;
+    Ok(axum::Json(Read { unread_count: 0 }))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Closed {
+    state: &'static str,
+    csat_prompt: bool,
+}
+
+pub(super) async fn close(State(app): State<App>, user: User, id: ConversationPath) -> Result<axum::Json<Closed>> {
+    let csat_prompt = app.chat.close(&user.id, &id.0).await?;
+    Ok(axum::Json(Closed { state: "closed", csat_prompt }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReplyBody {
+    body: Option<String>,
+    attachment_ids: Option<Vec<String>>,
+}
+
+pub(super) async fn reply(
+    State(app): State<App>,
+    user: User,
+    id: ConversationPath,
+    key: IdempotencyKey,
+    Json(body): Json<ReplyBody>,
+) -> Result<Response> {
+    no_attachments(body.attachment_ids.as_deref())?;
+    let text = text(body.body)?.ok_or_else(|| Error::Validation("body: required".to_owned()))?;
+    let sent = app.chat.reply(user.id.clone(), user.profile(), id.0, text, key.0).await?;
+    Ok(created(sent))
+}
+
+/// A body of white space counts as none.
+fn text(body: Option<String>) -> Result<Option<String>> {
+    let Some(body) = body.filter(|body| !body.trim().is_empty()) else { return Ok(None) };
+    if body.chars().count() > BODY_CHARS {
+        return Err(Error::Validation(format!("body: at most {BODY_CHARS} characters")));
+    }
+    if body.contains('\0') {
+        return Err(Error::Validation("body: must not contain a NUL character".to_owned()));
+    }
+    Ok(Some(body))
+}
+
+fn topic(reason: Reason) -> Result<Topic> {
+    let field = |name: &str, value: String| {
+        let value = value.trim().to_owned();
+        if value.chars().count() > TOPIC_CHARS || value.chars().any(char::is_control) {
+            return Err(Error::Validation(format!("reason.{name}: at most {TOPIC_CHARS} visible characters")));
+        }
+        Ok(value)
+    };
+    let main = field("main", reason.main)?;
+    if main.is_empty() {
+        return Err(Error::Validation("reason.main: must not be empty".to_owned()));
+    }
+    let sub = reason.sub.map(|sub| field("sub", sub)).transpose()?.filter(|sub| !sub.is_empty());
+    Ok(Topic { main, sub })
+}
+
+fn meta(
+    meta: serde_json::Map<String, serde_json::Value>,
+) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let flat = |value: &serde_json::Value| !value.is_object() && !value.is_array();
+    if !meta.values().all(flat) {
+        return Err(Error::Validation("meta: values must be strings, numbers or booleans".to_owned()));
+    }
+    if serde_json::to_vec(&meta).map_err(Error::internal)?.len() > META_BYTES {
+        return Err(Error::Validation(format!("meta: at most {META_BYTES} bytes")));
+    }
+    Ok(meta)
+}
+
+/// Without an upload there is no id that could be attached.
+fn no_attachments(ids: Option<&[String]>) -> Result<()> {
+    if ids.is_some_and(|ids| !ids.is_empty()) {
+        return Err(Error::Validation("attachmentIds: no such file".to_owned()));
+    }
+    Ok(())
+}
+
+/// A client may echo `latestTimestamp` as it is, times 1,000 or times 1,000,000.
+fn since(text: &str) -> Result<i64> {
+    let number: i64 =
+        text.parse().map_err(|_| Error::Validation("since: must be a whole number, 0 or more".to_owned()))?;
+    match number {
+        ..0 => Err(Error::Validation("since: must be a whole number, 0 or more".to_owned())),
+        0..100_000_000_000 => Ok(number),
+        100_000_000_000..100_000_000_000_000 => Ok(number / 1_000),
+        _ => Ok(number / 1_000_000),
+    }
+}
+
+fn wait(text: &str) -> Result<Duration> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_S);
+    let seconds = seconds.ok_or_else(|| Error::Validation(format!("wait: must be 0 to {WAIT_S} seconds")))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+fn print_cursor(cursor: &ListCursor) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}.{}", cursor.active_ms, cursor.id))
+}
+
+fn parse_cursor(text: &str) -> Result<ListCursor> {
+    let parsed = || {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (active_ms, id) = std::str::from_utf8(&bytes).ok()?.split_once('.')?;
+        Some(ListCursor { active_ms: active_ms.parse().ok()?, id: ConversationId::parse(id)? })
+    };
+    parsed().ok_or_else(|| Error::Validation("cursor: not one of ours".to_owned()))
+}
+
+fn created(sent: Sent) -> Response {
+    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = (StatusCode::CREATED, [json], sent.body.to_string()).into_response();
+    if sent.replayed {
+        let replayed = HeaderName::from_static("idempotent-replayed");
+        response.headers_mut().insert(replayed, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_read_in_seconds_milliseconds_and_microseconds() {
+        for (text, seconds) in [
+            ("0", 0),
+            ("1719750000", 1_719_750_000),
+            ("1719750000000", 1_719_750_000),
+            ("1719750000999", 1_719_750_000),
+            ("1719750000000000", 1_719_750_000),
+            ("99999999999", 99_999_999_999),
+            ("100000000000", 100_000_000),
+            ("99999999999999", 99_999_999_999),
+            ("100000000000000", 100_000_000),
+        ] {
+            assert_eq!(since(text).expect(text), seconds, "{text}");
+        }
+        for bad in ["", "-1", "1.5", "abc", "1e3", " 1", "9999999999999999999999"] {
+            assert!(since(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_comes_back_as_it_was_and_nothing_else_is_one() {
+        let id = ConversationId::parse("42").expect("an id");
+        let cursor = ListCursor { active_ms: 1_719_750_000_123, id };
+        assert_eq!(parse_cursor(&print_cursor(&cursor)).expect("our cursor"), cursor);
+        for bad in ["", "x", "MTIz", "MS5sYXN0"] {
+            assert!(parse_cursor(bad).is_err(), "{bad}");
+        }
+    }
+}

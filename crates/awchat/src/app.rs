@@ -1,0 +1,88 @@
+//! Every long-lived handle, concrete.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::extract::Edge;
+use crate::auth::Authenticator;
+use crate::chat::{self, Chat};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::Result;
+use crate::intercom::{self, Intercom};
+use crate::limits::Limits;
+use crate::store::Store;
+
+/// The server's handles; a clone is a pointer.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Handles>);
+
+/// What an [`App`] points to.
+#[derive(Debug)]
+pub struct Handles {
+    /// The configuration.
+    pub config: Config,
+    /// The time.
+    pub clock: Clock,
+    /// The database.
+    pub store: Store,
+    /// Intercom's REST API.
+    pub intercom: Intercom,
+    /// The domain.
+    pub chat: Arc<Chat>,
+    /// Who asks, and how often.
+    pub edge: Arc<Edge>,
+    /// Cancelled when the server begins to shut down: `/ready` says so, long polls answer.
+    pub draining: CancellationToken,
+}
+
+impl Deref for App {
+    type Target = Handles;
+
+    fn deref(&self) -> &Handles {
+        &self.0
+    }
+}
+
+impl FromRef<App> for Arc<Edge> {
+    fn from_ref(app: &App) -> Self {
+        Arc::clone(&app.edge)
+    }
+}
+
+impl App {
+    /// Opens the database, brings it up to date and takes up what a dead process left.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub async fn open(config: Config, clock: Clock) -> Result<Self> {
+        let store = Store::open(config.database_url.expose()).await?;
+        let intercom = Intercom::new(
+            intercom::Settings {
+                base_url: config.intercom.base_url.to_string(),
+                access_token: config.intercom.access_token.expose().to_owned(),
+                admin_id: config.intercom.admin_id.clone(),
+                timeout: config.intercom.timeout,
+                breaker_open: config.intercom.breaker_open,
+            },
+            clock.clone(),
+        );
+        let settings = chat::Settings {
+            settle: config.intercom.settle,
+            timeout: config.intercom.timeout,
+            team_id: config.intercom.team_id.clone(),
+        };
+        let chat = Chat::new(store.clone(), intercom.clone(), clock.clone(), settings);
+        store.free_leases().await?;
+        chat.recover().await?;
+        let edge = Arc::new(Edge {
+            auth: Authenticator::new(&config, clock.clone()),
+            limits: Limits::new(&config, clock.clone()),
+        });
+        let draining = CancellationToken::new();
+        Ok(Self(Arc::new(Handles { config, clock, store, intercom, chat, edge, draining })))
+    }
+}

@@ -1,0 +1,266 @@
+//! A user's conversations: list, start, get, poll, read, close, reply.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::contacts::Profile;
+use super::heads::Head;
+use super::sending::{Draft, Opening, Sent};
+use super::{Chat, Message, State, Topic};
+use crate::error::{Error, Result};
+use crate::id::{ConversationId, UserId};
+use crate::intercom::Class;
+use crate::store::conversations::{Conversation, ListCursor};
+
+/// A conversation in a list.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Intercom's id.
+    pub id: ConversationId,
+    /// Open, closed or snoozed.
+    pub state: State,
+    /// Unix seconds, while it is snoozed.
+    pub snoozed_until: Option<i64>,
+    /// It was rated.
+    pub rated: bool,
+    /// What it was begun about.
+    pub topic: Option<Topic>,
+    /// The newest message.
+    pub last_message: Option<Message>,
+    /// Messages not from the user and not read.
+    pub unread_count: i64,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// Unix seconds.
+    pub updated_at: i64,
+}
+
+/// A whole conversation.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Full {
+    /// What a list shows of it.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// All messages in reading order.
+    pub messages: Vec<Message>,
+    /// The greatest position: where a poll goes on.
+    pub latest_timestamp: i64,
+    /// The user's rating.
+    pub rating: Option<Rating>,
+}
+
+/// A user's rating of a conversation.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rating {
+    /// 1 to 5.
+    pub stars: u8,
+    /// In the user's words.
+    pub comment: Option<String>,
+    /// Unix seconds.
+    pub created_at: i64,
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct Page {
+    /// Latest activity first.
+    pub conversations: Vec<Summary>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<ListCursor>,
+    /// Over all conversations, not only this page's.
+    pub unread_total: i64,
+}
+
+/// The answer to a poll.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Poll {
+    /// Messages with a position beyond the client's, oldest first.
+    pub messages: Vec<Message>,
+    /// The greatest position.
+    pub latest_timestamp: i64,
+    /// Open, closed or snoozed.
+    pub state: State,
+    /// Unix seconds, while it is snoozed.
+    pub snoozed_until: Option<i64>,
+    /// It was rated.
+    pub rated: bool,
+    /// Messages not from the user and not read.
+    pub unread_count: i64,
+}
+
+/// What a user asks for when beginning a conversation: at least one of text and topic.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The first message.
+    pub text: Option<String>,
+    /// What it is about.
+    pub topic: Option<Topic>,
+    /// Context about the user's device and place.
+    pub meta: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Summary {
+    /// The summary of a stored conversation.
+    pub fn of(conversation: &Conversation, last_message: Option<Message>) -> Self {
+        Self {
+            id: conversation.id.clone(),
+            state: conversation.state,
+            snoozed_until: conversation.snoozed_until,
+            rated: conversation.rated,
+            topic: conversation.topic.clone(),
+            last_message,
+            unread_count: conversation.unread,
+            created_at: conversation.created_at,
+            updated_at: conversation.updated_at.max(conversation.active_ms.div_euclid(1000)),
+        }
+    }
+}
+
+impl Full {
+    /// A conversation with its messages.
+    pub fn of(summary: Summary, messages: Vec<Message>, latest_timestamp: i64) -> Self {
+        Self { summary, messages, latest_timestamp, rating: None }
+    }
+}
+
+impl Poll {
+    fn of(head: Head, messages: Vec<Message>) -> Self {
+        Self {
+            messages,
+            latest_timestamp: head.position,
+            state: head.state,
+            snoozed_until: head.snoozed_until,
+            rated: head.rated,
+            unread_count: head.unread,
+        }
+    }
+}
+
+impl Topic {
+    /// The line that opens a conversation at Intercom when the user wrote nothing.
+    pub(super) fn line(&self) -> String {
+        match &self.sub {
+            Some(sub) => format!("Topic: {} › {sub}", self.main),
+            None => format!("Topic: {}", self.main),
+        }
+    }
+}
+
+impl Chat {
+    /// The user's conversations, latest activity first.
+    pub async fn list(&self, user: &UserId, after: Option<&ListCursor>, limit: usize) -> Result<Page> {
+        let ask = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let mut rows = self.store.conversations(user, after, ask).await?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let last = rows.last().filter(|_| more);
+        let next = last.map(|(row, _)| ListCursor { active_ms: row.active_ms, id: row.id.clone() });
+        let conversations = rows.into_iter().map(|(row, newest)| Summary::of(&row, newest)).collect();
+        Ok(Page { conversations, next, unread_total: self.store.unread_total(user).await? })
+    }
+
+    /// Begins a conversation; the answer is a [`Full`].
+    pub async fn start(
+        self: &Arc<Self>,
+        user: UserId,
+        profile: Profile,
+        start: Start,
+        key: Option<String>,
+    ) -> Result<Sent> {
+        let line = start.topic.as_ref().map(Topic::line);
+        let body = start.text.clone().or(line).ok_or(Error::NotFound)?;
+        let opening = Opening {
+            topic: start.topic,
+            source_hidden: start.text.is_none(),
+            meta: start.meta,
+            profile: profile.clone(),
+        };
+        self.submit(Draft { user, profile, conversation: None, key, body, opening }).await
+    }
+
+    /// One whole conversation.
+    pub async fn get(&self, user: &UserId, id: &ConversationId) -> Result<Full> {
+        let conversation = self.store.conversation(user, id).await?.ok_or(Error::NotFound)?;
+        let messages = self.store.messages(user, id).await?;
+        let summary = Summary::of(&conversation, messages.last().cloned());
+        Ok(Full::of(summary, messages, conversation.last_position))
+    }
+
+    /// Messages beyond position `since` and the live state; waits up to `wait` for something to change.
+    pub async fn poll(&self, user: &UserId, id: &ConversationId, since: i64, wait: Duration) -> Result<Poll> {
+        let place = self.heads.place(id);
+        let mut head = match place.head() {
+            Some(head) => head,
+            None => match self.store.conversation(user, id).await? {
+                Some(conversation) => {
+                    place.set(conversation.head());
+                    conversation.head()
+                }
+                None => {
+                    drop(place);
+                    self.heads.drop_if_empty(id);
+                    return Err(Error::NotFound);
+                }
+            },
+        };
+        if head.user != *user {
+            return Err(Error::NotFound);
+        }
+        if head.position <= since && !wait.is_zero() {
+            head = place.beyond(since, wait, &self.clock).await.ok_or(Error::NotFound)?;
+        }
+        if head.position <= since {
+            return Ok(Poll::of(head, Vec::new()));
+        }
+        let messages = self.store.messages_since(user, id, since, head.position).await?;
+        Ok(Poll::of(head, messages))
+    }
+
+    /// The user has seen everything.
+    pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<()> {
+        let head = self.store.mark_read(user, id).await?.ok_or(Error::NotFound)?;
+        self.heads.publish(id, head);
+        let now_ms = self.clock.now_ms();
+        self.store.enqueue("read", id.as_str(), "{}", now_ms, now_ms).await?;
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// The user ends the conversation; whether to ask for a rating.
+    pub async fn close(&self, user: &UserId, id: &ConversationId) -> Result<bool> {
+        let conversation = self.store.conversation(user, id).await?.ok_or(Error::NotFound)?;
+        if conversation.state != State::Closed {
+            let asked_ms = self.clock.now_ms();
+            let answer = self.intercom.close(id).await?;
+            self.apply_answer(&answer, asked_ms, None).await?;
+            let after = self.store.conversation(user, id).await?.ok_or(Error::NotFound)?;
+            if after.state != State::Closed {
+                self.refresh(id, Class::Write).await?;
+            }
+            let now_ms = self.clock.now_ms();
+            self.store.enqueue("closed", id.as_str(), "{}", now_ms, now_ms).await?;
+            self.work.notify_one();
+        }
+        Ok(!conversation.rated)
+    }
+
+    /// Sends a message; the answer is a [`Message`].
+    pub async fn reply(
+        self: &Arc<Self>,
+        user: UserId,
+        profile: Profile,
+        id: ConversationId,
+        body: String,
+        key: Option<String>,
+    ) -> Result<Sent> {
+        self.store.conversation(&user, &id).await?.ok_or(Error::NotFound)?;
+        let opening = Opening::default();
+        self.submit(Draft { user, profile, conversation: Some(id), key, body, opening }).await
+    }
+}

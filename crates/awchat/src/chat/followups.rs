@@ -1,0 +1,132 @@
+//! What follows a user's request and must never fail it: notes, tags, the team, the contact's attributes,
+//! refreshes. Jobs with backoff, each done as often as asked for and harmless when done again.
+
+use super::sending::{self, Opening};
+use super::{Chat, Topic, view};
+use crate::error::{Error, Result};
+use crate::id::ConversationId;
+use crate::intercom::{CallError, Class};
+use crate::store::Tx;
+use crate::store::jobs::Job;
+use crate::store::outbound::{Kind, Outbound};
+
+/// A lease is longer than any job takes.
+const LEASE_MS: i64 = 60_000;
+/// Given up after about a day.
+const ATTEMPTS: i64 = 100;
+
+impl Chat {
+    /// Asks, in the transaction that stores a new conversation, for what belongs to it.
+    pub(super) async fn follow_up(&self, tx: &mut Tx, row: &Outbound, now_ms: i64) -> Result<()> {
+        let (Kind::Create, Some(id)) = (row.kind, &row.conversation) else { return Ok(()) };
+        let opening = sending::opening(row)?;
+        let mut jobs = vec!["enrich"];
+        jobs.extend(opening.topic.iter().flat_map(|_| ["topic_note", "topic_tag"]));
+        jobs.extend(self.settings.team_id.iter().map(|_| "assign"));
+        for kind in jobs {
+            let subject = if kind == "enrich" { row.user.as_str() } else { id.as_str() };
+            tx.enqueue(kind, subject, &row.payload, now_ms, now_ms).await?;
+        }
+        Ok(())
+    }
+
+    /// Does the job that has been due longest; `false` if none is due.
+    pub async fn run_job(&self) -> Result<bool> {
+        let now_ms = self.clock.now_ms();
+        if !self.store.job_is_due(now_ms).await? {
+            return Ok(false);
+        }
+        let Some(job) = self.store.lease_job(now_ms, now_ms + LEASE_MS).await? else { return Ok(false) };
+        match self.perform(&job).await {
+            Ok(None) => self.store.finish_job(&job).await?,
+            Ok(Some(again_ms)) => self.store.retry_job(&job.id, self.clock.now_ms() + again_ms).await?,
+            Err(error) if job.attempts < ATTEMPTS && !is_final(&error) => {
+                tracing::debug!(kind = job.kind, attempts = job.attempts, cause = %error, "job failed, will retry");
+                self.store.retry_job(&job.id, self.clock.now_ms() + backoff_ms(&error, job.attempts)).await?;
+            }
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(kind = job.kind, cause = %error, source, "job given up");
+                self.store.finish_job(&job).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// `Some`: not done yet, again after so many milliseconds.
+    async fn perform(&self, job: &Job) -> Result<Option<i64>> {
+        match job.kind.as_str() {
+            "settle" => return self.settle(&job.subject).await,
+            "enrich" => {
+                let opening = opening(job)?;
+                if let Some(user) = crate::id::UserId::parse(&job.subject) {
+                    self.enrich(&user, &opening.profile, &opening.meta).await?;
+                }
+                return Ok(None);
+            }
+            _ => {}
+        }
+        let Some(id) = ConversationId::parse(&job.subject) else { return Ok(None) };
+        match job.kind.as_str() {
+            "refresh" => {
+                self.refresh(&id, Class::Refresh).await?;
+            }
+            "read" => self.intercom.mark_read(&id).await?,
+            "closed" => self.note_once(&id, "Closed by the customer.", job).await?,
+            "topic_note" => self.note_once(&id, &topic_note(&opening(job)?), job).await?,
+            "topic_tag" => {
+                if let Some(topic) = opening(job)?.topic {
+                    self.intercom.tag(&id, &topic_tag(&topic)).await?;
+                }
+            }
+            "assign" => {
+                if let Some(team) = &self.settings.team_id {
+                    self.intercom.assign_team(&id, team).await?;
+                }
+            }
+            unknown => tracing::warn!(kind = unknown, "unknown kind of job"),
+        }
+        Ok(None)
+    }
+
+    /// A note has no key at Intercom either: a second attempt looks whether the first has come.
+    async fn note_once(&self, id: &ConversationId, text: &str, job: &Job) -> Result<()> {
+        if job.attempts > 0 && self.intercom.has_note(id, text, job.created_ms.div_euclid(1000)).await? {
+            return Ok(());
+        }
+        Ok(self.intercom.note(id, &view::html_of_plain(text)).await?)
+    }
+}
+
+fn opening(job: &Job) -> Result<Opening> {
+    serde_json::from_str(&job.payload).map_err(Error::internal)
+}
+
+fn topic_note(opening: &Opening) -> String {
+    let mut lines = Vec::new();
+    if let Some(topic) = &opening.topic {
+        lines.push(topic.line());
+    }
+    lines.extend(opening.meta.iter().map(|(key, value)| match value {
+        serde_json::Value::String(text) => format!("{key}: {text}"),
+        other => format!("{key}: {other}"),
+    }));
+    lines.join("\n")
+}
+
+/// Tags are short: the main topic is what reports are made by.
+fn topic_tag(topic: &Topic) -> String {
+    format!("topic: {}", topic.main).chars().take(100).collect()
+}
+
+/// Refused for what it says: trying again changes nothing.
+fn is_final(error: &Error) -> bool {
+    let Error::Unavailable { cause: Some(cause), .. } = error else { return false };
+    matches!(cause.downcast_ref(), Some(CallError::Rejected { .. }))
+}
+
+/// One second, doubled to ten minutes, or what Intercom asked for if that is longer.
+fn backoff_ms(error: &Error, attempts: i64) -> i64 {
+    let asked_ms = error.retry_after_s().and_then(|s| i64::try_from(s).ok()).unwrap_or(0).saturating_mul(1000);
+    (1_000_i64 << attempts.clamp(0, 10)).min(600_000).max(asked_ms)
+}

@@ -1,0 +1,191 @@
+//! What an idle poll needs of each conversation, in memory, and the wake-ups for those who wait.
+//!
+//! A head is published after the commit that changed its conversation, by the revision that commit gave it:
+//! an older head never replaces a newer one, so a slow reader of the database cannot undo a writer.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
+use tokio::sync::Notify;
+
+use super::State;
+use crate::clock::Clock;
+use crate::id::{ConversationId, UserId};
+
+/// One conversation as an idle poll sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The only user who may see it.
+    pub user: UserId,
+    /// The greatest position.
+    pub position: i64,
+    /// The conversation's state.
+    pub state: State,
+    /// Until when it is snoozed, Unix seconds.
+    pub snoozed_until: Option<i64>,
+    /// It was rated.
+    pub rated: bool,
+    /// Messages not from the user and not read.
+    pub unread: i64,
+    /// Grows with every change.
+    pub revision: i64,
+}
+
+/// The heads of the conversations in use; bounded, the least useful go first, never one that somebody waits on.
+#[derive(Debug)]
+pub struct Heads(Cache<ConversationId, Arc<Place>, UnitWeighter, DefaultHashBuilder, KeepWaitedFor>);
+
+/// Where one conversation's head stands.
+#[derive(Debug)]
+pub struct Place {
+    head: RwLock<Option<Head>>,
+    changed: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct KeepWaitedFor;
+
+impl Lifecycle<ConversationId, Arc<Place>> for KeepWaitedFor {
+    type RequestState = ();
+
+    fn is_pinned(&self, _: &ConversationId, place: &Arc<Place>) -> bool {
+        Arc::strong_count(place) > 1
+    }
+}
+
+impl Heads {
+    /// Room for about `capacity` heads.
+    pub fn new(capacity: usize) -> Self {
+        let hash = DefaultHashBuilder::default();
+        Self(Cache::with(capacity, capacity as u64, UnitWeighter, hash, KeepWaitedFor))
+    }
+
+    /// The conversation's place, made where it is missing. Whoever reads the database for a head takes the
+    /// place first: while it is held it stays, so a head published meanwhile is not lost.
+    pub fn place(&self, id: &ConversationId) -> Arc<Place> {
+        let fresh = || Ok::<_, std::convert::Infallible>(Arc::new(Place::empty()));
+        let Ok(place) = self.0.get_or_insert_with(id, fresh);
+        place
+    }
+
+    /// Publishes a head read from a commit, unless a newer one is here, and wakes who waits for it.
+    pub fn publish(&self, id: &ConversationId, head: Head) -> Arc<Place> {
+        let place = self.place(id);
+        place.set(head);
+        place
+    }
+
+    /// Drops the place of a conversation that turned out not to be there.
+    pub fn drop_if_empty(&self, id: &ConversationId) {
+        self.0.remove_if(id, |place| place.head().is_none());
+    }
+
+    /// Forgets a conversation that is gone, and wakes who waits for it.
+    pub fn remove(&self, id: &ConversationId) {
+        if let Some((_, place)) = self.0.remove(id) {
+            place.clear();
+        }
+    }
+}
+
+impl Place {
+    fn empty() -> Self {
+        Self { head: RwLock::new(None), changed: Notify::new() }
+    }
+
+    /// The head as it is now; `None` once the conversation is gone.
+    pub fn head(&self) -> Option<Head> {
+        self.head.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets the head, unless a newer one is here, and wakes who waits.
+    pub fn set(&self, head: Head) {
+        let mut current = self.head.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_none_or(|current| current.revision < head.revision) {
+            *current = Some(head);
+            drop(current);
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn clear(&self) {
+        *self.head.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the head's position is beyond `position`, the conversation is gone, or `wait` is over; the head then.
+    pub async fn beyond(&self, position: i64, wait: Duration, clock: &Clock) -> Option<Head> {
+        let deadline = clock.sleep(wait);
+        tokio::pin!(deadline);
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before looking: a change between the look and the wait is not missed.
+            changed.as_mut().enable();
+            match self.head() {
+                Some(head) if head.position <= position => {}
+                other => return other,
+            }
+            tokio::select! {
+                () = &mut changed => {}
+                () = &mut deadline => return self.head(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(position: i64, revision: i64) -> Head {
+        let user = UserId::parse("ada").expect("a user id");
+        Head { user, position, state: State::Open, snoozed_until: None, rated: false, unread: 0, revision }
+    }
+
+    fn id(text: &str) -> ConversationId {
+        ConversationId::parse(text).expect("a conversation id")
+    }
+
+    #[test]
+    fn an_older_head_never_replaces_a_newer_one() {
+        let heads = Heads::new(10);
+        heads.publish(&id("1"), head(20, 2));
+        let place = heads.publish(&id("1"), head(10, 1));
+        assert_eq!(place.head(), Some(head(20, 2)));
+    }
+
+    #[tokio::test]
+    async fn a_waiter_wakes_when_its_conversation_moves() {
+        let (heads, clock) = (Heads::new(10), Clock::manual(0));
+        let place = heads.publish(&id("1"), head(10, 1));
+        let waiter = tokio::spawn({
+            let clock = clock.clone();
+            async move { place.beyond(10, Duration::from_secs(30), &clock).await }
+        });
+        tokio::task::yield_now().await;
+        heads.publish(&id("1"), head(11, 2));
+        assert_eq!(waiter.await.expect("the waiter ends"), Some(head(11, 2)));
+    }
+
+    #[tokio::test]
+    async fn a_waiter_is_told_that_its_conversation_is_gone() {
+        let (heads, clock) = (Heads::new(10), Clock::manual(0));
+        let place = heads.publish(&id("1"), head(10, 1));
+        heads.remove(&id("1"));
+        assert_eq!(place.beyond(10, Duration::from_secs(30), &clock).await, None);
+    }
+
+    #[test]
+    fn a_full_cache_keeps_what_is_waited_for() {
+        let heads = Heads::new(4);
+        let held = heads.publish(&id("1"), head(10, 1));
+        for other in 2..200 {
+            heads.publish(&id(&other.to_string()), head(10, 1));
+        }
+        let again = heads.publish(&id("1"), head(11, 2));
+        assert!(Arc::ptr_eq(&held, &again), "the waiter's place is still the one that is published to");
+    }
+}

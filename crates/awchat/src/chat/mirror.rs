@@ -1,0 +1,245 @@
+//! Pure: what Intercom showed us, held against what we have, becomes what to write.
+//!
+//! Whatever is lost, doubled, late or out of order, the same conversation at Intercom gives the same mirror:
+//! a message is known by its id, content changes only on Intercom's own answer (a webhook may be hours old),
+//! and the state follows Intercom's `updated_at`, where an answer breaks the tie of equal seconds.
+
+use sha2::{Digest, Sha256};
+
+use super::view::{self, Seen, Snapshot};
+use super::{AuthorKind, Message, State};
+use crate::store::conversations::Conversation;
+use crate::store::messages::Known;
+use crate::store::outbound::{Journal, Outbound};
+
+/// Where a snapshot comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A webhook: a hint, however old.
+    Webhook,
+    /// Intercom's answer to a question asked at this time, Unix milliseconds.
+    Answer {
+        /// When the question was asked.
+        asked_ms: i64,
+        /// The row of the journal whose message the answer holds.
+        of: Option<String>,
+    },
+}
+
+/// What to write.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Messages to store, in the order in which they get their positions.
+    pub put: Vec<Put>,
+    /// State and snooze, where they change.
+    pub state: Option<(State, Option<i64>)>,
+    /// `rated`, where it changes.
+    pub rated: Option<bool>,
+    /// It turned out to be a ticket.
+    pub becomes_ticket: bool,
+    /// The `updated_at` to keep.
+    pub updated_at: i64,
+    /// The `truth_ms` to keep.
+    pub truth_ms: i64,
+    /// A hint told us something new that is not our own doing: ask Intercom.
+    pub ask: bool,
+}
+
+/// A message to store.
+#[derive(Debug, PartialEq)]
+pub struct Put {
+    /// As shown.
+    pub message: Message,
+    /// Of the normalised content.
+    pub fingerprint: String,
+    /// It opened the conversation.
+    pub opening: bool,
+    /// It is new, not an edit.
+    pub is_new: bool,
+    /// A late duplicate of a message that is already there: not shown.
+    pub hidden: bool,
+    /// The row of the journal that this message is.
+    pub binds: Option<String>,
+}
+
+impl Plan {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.state.is_none() && self.rated.is_none() && !self.becomes_ticket
+    }
+}
+
+/// The fingerprint of a message's content: alike for HTML and plain text of the same words.
+pub fn fingerprint(message: &Message) -> String {
+    if message.redacted {
+        return "redacted".to_owned();
+    }
+    let mut digest = Sha256::new();
+    digest.update(view::normalised_text(&message.body));
+    for attachment in &message.attachments {
+        digest.update([0]);
+        digest.update(&attachment.name);
+    }
+    hex::encode(digest.finalize())
+}
+
+/// The fingerprint of a body a user wants to send.
+pub fn content(body: &str) -> String {
+    hex::encode(Sha256::digest(view::normalised_text(body)))
+}
+
+/// The row of the journal that made a conversation which the mirror does not have yet.
+pub fn creator<'a>(rows: &'a [Outbound], snapshot: &Snapshot, origin: &Origin) -> Option<&'a Outbound> {
+    let source = snapshot.messages.iter().find(|seen| seen.is_source)?;
+    Binder { rows, taken: Vec::new(), of: of(origin) }.row_of(source)
+}
+
+/// Decides what a snapshot changes. `known` holds what we have of the snapshot's messages, `rows` the journal's
+/// rows that a message of the user may be, oldest first.
+pub fn plan(before: &Conversation, known: &[Known], rows: &[Outbound], snapshot: &Snapshot, origin: &Origin) -> Plan {
+    let mut plan = Plan { updated_at: before.updated_at, truth_ms: before.truth_ms, ..Plan::default() };
+    let mut binder = Binder { rows, taken: Vec::new(), of: of(origin) };
+    for seen in &snapshot.messages {
+        if seen.is_source && before.source_hidden {
+            binder.bind_hidden_source(&mut plan, seen);
+            continue;
+        }
+        match known.iter().find(|known| known.id == seen.message.id) {
+            None => plan.put.push(binder.new_message(seen)),
+            Some(known) => plan.put.extend(edit(known, seen, origin)),
+        }
+    }
+    plan.ask = *origin == Origin::Webhook && plan.put.iter().any(|put| put.binds.is_none());
+    state(&mut plan, before, snapshot, origin);
+    plan
+}
+
+fn of(origin: &Origin) -> Option<&str> {
+    match origin {
+        Origin::Answer { of, .. } => of.as_deref(),
+        Origin::Webhook => None,
+    }
+}
+
+/// New content of a known message. A webhook may be older than what we have, so of its news only a redaction
+/// counts: that is never taken back.
+fn edit(known: &Known, seen: &Seen, origin: &Origin) -> Option<Put> {
+    let fingerprint = fingerprint(&seen.message);
+    let counts = seen.message.redacted || *origin != Origin::Webhook;
+    (!known.redacted && known.fingerprint != fingerprint && counts).then(|| Put {
+        message: seen.message.clone(),
+        fingerprint,
+        opening: seen.is_source,
+        is_new: false,
+        hidden: false,
+        binds: None,
+    })
+}
+
+fn state(plan: &mut Plan, before: &Conversation, snapshot: &Snapshot, origin: &Origin) {
+    let newer = snapshot.updated_at > before.updated_at;
+    let same_second = snapshot.updated_at == before.updated_at;
+    let seen = snapshot.state.map(|state| (state, snapshot.snoozed_until.filter(|_| state == State::Snoozed)));
+    let differs = seen.is_some_and(|seen| seen != (before.state, before.snoozed_until));
+    let applies = match origin {
+        Origin::Webhook => newer,
+        Origin::Answer { asked_ms, .. } => newer || (same_second && *asked_ms >= before.truth_ms),
+    };
+    if applies {
+        plan.updated_at = snapshot.updated_at;
+        plan.state = seen.filter(|_| differs);
+    }
+    if let Origin::Answer { asked_ms, .. } = origin {
+        plan.truth_ms = before.truth_ms.max(*asked_ms);
+    }
+    if *origin == Origin::Webhook && differs && (newer || same_second) {
+        plan.ask = true;
+    }
+    // A webhook's tags may be old: it can only add the rating, an answer may also take it away.
+    plan.rated = snapshot.rated_by_tag.filter(|rated| *rated != before.rated && (*rated || applies && of_truth(origin)));
+    plan.becomes_ticket = snapshot.is_ticket && !before.is_ticket;
+}
+
+fn of_truth(origin: &Origin) -> bool {
+    matches!(origin, Origin::Answer { of: None, .. })
+}
+
+/// Gives each message of the user at Intercom to at most one row of the journal, and each row one message.
+struct Binder<'a> {
+    rows: &'a [Outbound],
+    taken: Vec<&'a str>,
+    of: Option<&'a str>,
+}
+
+impl<'a> Binder<'a> {
+    fn new_message(&mut self, seen: &Seen) -> Put {
+        let row = self.row_of(seen);
+        let hidden = row.is_none() && self.is_duplicate(seen);
+        let message = row.map_or_else(|| seen.message.clone(), |row| as_written(seen, row));
+        Put {
+            fingerprint: fingerprint(&message),
+            message,
+            opening: seen.is_source,
+            is_new: true,
+            hidden,
+            binds: row.map(|row| row.id.clone()),
+        }
+    }
+
+    /// A conversation opened from a topic alone: its source is ours, and nobody sees it.
+    fn bind_hidden_source(&mut self, plan: &mut Plan, seen: &Seen) {
+        if let Some(row) = self.row_of(seen) {
+            plan.put.push(Put {
+                fingerprint: fingerprint(&seen.message),
+                message: seen.message.clone(),
+                opening: true,
+                is_new: true,
+                hidden: true,
+                binds: Some(row.id.clone()),
+            });
+        }
+    }
+
+    fn row_of(&mut self, seen: &Seen) -> Option<&'a Outbound> {
+        if seen.message.author.kind != AuthorKind::User {
+            return None;
+        }
+        let named = self.rows.iter().find(|row| self.of == Some(row.id.as_str()) && row.part_id.is_none());
+        let row = named.or_else(|| self.rows.iter().find(|row| self.fits(row, seen)))?;
+        self.taken.push(&row.id);
+        // The answer to one request holds one message of ours.
+        self.of = self.of.filter(|of| *of != row.id);
+        Some(row)
+    }
+
+    fn fits(&self, row: &Outbound, seen: &Seen) -> bool {
+        let open = matches!(row.state, Journal::Sending | Journal::Unknown | Journal::Abandoned);
+        open && row.part_id.is_none()
+            && !self.taken.contains(&row.id.as_str())
+            && seen.message.created_at >= row.created_ms.div_euclid(1000) - CLOCK_DIFFERENCE_S
+            && row.content == content(&seen.message.body)
+    }
+
+    /// A second message with the words of one that we sent more than once without knowing.
+    fn is_duplicate(&self, seen: &Seen) -> bool {
+        seen.message.author.kind == AuthorKind::User
+            && seen.from_api
+            && self.rows.iter().any(|row| {
+                row.state == Journal::Sent
+                    && row.attempts > 1
+                    && row.part_id.as_deref().is_some_and(|part| part != seen.message.id)
+                    && row.content == content(&seen.message.body)
+            })
+    }
+}
+
+/// A user's message is shown as the user wrote it, not as it came back.
+fn as_written(seen: &Seen, row: &Outbound) -> Message {
+    if seen.message.redacted || row.body.trim().is_empty() {
+        return seen.message.clone();
+    }
+    Message { body: row.body.clone(), html: view::html_of_plain(&row.body), ..seen.message.clone() }
+}
+
+/// How far Intercom's clock may be behind ours when a message is looked for.
+const CLOCK_DIFFERENCE_S: i64 = 5;

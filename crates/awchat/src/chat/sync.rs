@@ -1,0 +1,257 @@
+//! Intercom's truth into the mirror: webhooks, answers, refreshes.
+//!
+//! A webhook is a hint: its content is applied at once, so that a message is here within one commit, and what
+//! it told us that is not our own doing is asked for again at Intercom, coalesced.
+
+use super::mirror::{self, Origin, Plan, Put};
+use super::view::{self, Event, Snapshot};
+use super::{AuthorKind, Chat, State, Topic, sending};
+use crate::error::{Error, Result};
+use crate::id::{ConversationId, UserId};
+use crate::intercom::{Class, wire};
+use crate::store::Tx;
+use crate::store::conversations::Conversation;
+use crate::store::messages::Stored;
+use crate::store::outbound::{Journal, Outbound};
+
+/// What became of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It belongs to none of our users.
+    NotOurs,
+    /// The mirror had it all.
+    Unchanged,
+    /// The mirror changed; `ask`: Intercom should be asked what else did.
+    Changed {
+        /// A hint told us something new that is not our own doing.
+        ask: bool,
+    },
+}
+
+/// Events of one conversation that come within this time are one question to Intercom.
+const COALESCE_MS: i64 = 1_000;
+
+impl Chat {
+    /// Stores a webhook whose signature holds; `false` if it was here before. The worker applies it.
+    pub async fn receive(&self, id: &str, topic: &str, raw: &str) -> Result<bool> {
+        let is_new = self.store.receive(id, topic, raw, self.clock.now_ms()).await?;
+        self.received.notify_one();
+        Ok(is_new)
+    }
+
+    /// Applies webhooks that are due; how many there were.
+    pub async fn apply_inbox(&self) -> Result<usize> {
+        const BATCH: i64 = 64;
+        let now_ms = self.clock.now_ms();
+        let due = self.store.inbox_due(now_ms, BATCH).await?;
+        for received in &due {
+            match self.apply_webhook(&received.raw).await {
+                Ok(()) => self.store.inbox_done(&received.id).await?,
+                Err(error) => {
+                    tracing::warn!(attempts = received.attempts, cause = %error, "webhook not applied, will retry");
+                    let wait_ms = 500 << received.attempts.min(10);
+                    self.store.inbox_retry(&received.id, now_ms + wait_ms).await?;
+                }
+            }
+        }
+        Ok(due.len())
+    }
+
+    async fn apply_webhook(&self, raw: &str) -> Result<()> {
+        // The edge stores only JSON objects; of what is no notification there is nothing to apply.
+        let Ok(notification) = serde_json::from_str::<wire::Notification>(raw) else { return Ok(()) };
+        match view::event(&notification) {
+            Event::Conversation(snapshot) => {
+                if self.apply(&snapshot, &Origin::Webhook).await? == (Applied::Changed { ask: true }) {
+                    self.ask_for(&snapshot.id).await?;
+                }
+            }
+            Event::Refresh(id) => self.ask_for(&id).await?,
+            Event::Deleted(id) => self.gone(&id).await?,
+            Event::ContactMerged { survivor, from, external_id } => {
+                let mut tx = self.store.begin().await?;
+                let from: Vec<_> = from.into_iter().chain([survivor.clone()]).collect();
+                let external_ids: Vec<_> = external_id.into_iter().collect();
+                let user = tx.user_of(&from, &external_ids).await?;
+                tx.commit().await?;
+                if let Some(user) = user {
+                    self.store.set_contact(&user, &survivor, self.clock.now_ms()).await?;
+                }
+            }
+            Event::ContactGone(contact) => self.store.forget_contact(&contact).await?,
+            Event::Ignored => {}
+        }
+        Ok(())
+    }
+
+    /// Asks for a refresh soon; asked for often, it is done once.
+    pub async fn ask_for(&self, id: &ConversationId) -> Result<()> {
+        let now_ms = self.clock.now_ms();
+        self.store.enqueue("refresh", id.as_str(), "{}", now_ms + COALESCE_MS, now_ms).await
+    }
+
+    /// Reads the conversation at Intercom into the mirror.
+    pub async fn refresh(&self, id: &ConversationId, class: Class) -> Result<Applied> {
+        // One at a time: answers that overtake each other could not be told apart within a second.
+        let _turn = self.turns.take(&format!("refresh {id}")).await;
+        let asked_ms = self.clock.now_ms();
+        match self.intercom.conversation(id, class).await? {
+            Some(conversation) => self.apply_answer(&conversation, asked_ms, None).await,
+            None => {
+                self.gone(id).await?;
+                Ok(Applied::Unchanged)
+            }
+        }
+    }
+
+    /// Applies a conversation that Intercom answered with. `of`: the journal's row whose message it holds.
+    pub async fn apply_answer(
+        &self,
+        conversation: &wire::Conversation,
+        asked_ms: i64,
+        of: Option<String>,
+    ) -> Result<Applied> {
+        let Some(snapshot) = view::snapshot(conversation) else { return Ok(Applied::Unchanged) };
+        self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await
+    }
+
+    /// Removes a conversation that Intercom no longer has.
+    async fn gone(&self, id: &ConversationId) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        tx.delete_conversation(id).await?;
+        tx.commit().await?;
+        self.heads.remove(id);
+        Ok(())
+    }
+
+    /// Brings the mirror up to a snapshot in one transaction and publishes the head it leaves.
+    pub async fn apply(&self, snapshot: &Snapshot, origin: &Origin) -> Result<Applied> {
+        let now_ms = self.clock.now_ms();
+        let mut tx = self.store.begin().await?;
+        let Some(base) = base(&mut tx, snapshot, origin, now_ms).await? else { return Ok(Applied::NotOurs) };
+        let ids: Vec<&str> = snapshot.messages.iter().map(|seen| seen.message.id.as_str()).collect();
+        let known = tx.known(&snapshot.id, &ids).await?;
+        let plan = mirror::plan(&base.conversation, &known, &base.rows, snapshot, origin);
+        if plan.is_empty() && !base.is_new {
+            return Ok(if plan.ask { Applied::Changed { ask: true } } else { Applied::Unchanged });
+        }
+        let head = self.write(&mut tx, &base, &plan, now_ms).await?.head();
+        tx.commit().await?;
+        self.heads.publish(&snapshot.id, head);
+        self.work.notify_one();
+        Ok(Applied::Changed { ask: plan.ask })
+    }
+
+    async fn write(&self, tx: &mut Tx, base: &Base, plan: &Plan, now_ms: i64) -> Result<Conversation> {
+        let mut changed = base.conversation.clone();
+        if plan.state.is_some() || plan.rated.is_some() {
+            tx.next_position(&changed.id, now_ms).await?;
+        }
+        for put in &plan.put {
+            let position = if put.hidden { 0 } else { tx.next_position(&changed.id, now_ms).await? };
+            let stored = Stored {
+                message: &put.message,
+                fingerprint: &put.fingerprint,
+                opening: put.opening,
+                hidden: put.hidden,
+            };
+            tx.put_message(&changed.id, &stored, position).await?;
+            if put.is_new && !put.hidden {
+                changed.active_ms = changed.active_ms.max(arrival_ms(put.message.created_at, now_ms));
+            }
+            if base.is_new && put.message.author.kind == AuthorKind::User {
+                // What was said before the user's own last word has been read.
+                changed.read_position = changed.read_position.max(position);
+            }
+        }
+        (changed.state, changed.snoozed_until) = plan.state.unwrap_or((changed.state, changed.snoozed_until));
+        changed.rated = plan.rated.unwrap_or(changed.rated);
+        changed.is_ticket |= plan.becomes_ticket;
+        changed.updated_at = plan.updated_at;
+        changed.truth_ms = plan.truth_ms;
+        let changed = tx.update_conversation(&changed).await?;
+        for put in &plan.put {
+            if let Some(row) = base.rows.iter().find(|row| put.binds.as_ref() == Some(&row.id)) {
+                self.bind(tx, row, put, &changed, now_ms).await?;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// A row of the journal has found its message at Intercom.
+    async fn bind(&self, tx: &mut Tx, row: &Outbound, put: &Put, now: &Conversation, now_ms: i64) -> Result<()> {
+        let response = sending::response(row, put, now)?;
+        let sent = Outbound {
+            conversation: Some(now.id.clone()),
+            state: Journal::Sent,
+            part_id: Some(put.message.id.clone()),
+            response: Some(response),
+            ..row.clone()
+        };
+        tx.update_outbound(&sent).await?;
+        self.follow_up(tx, &sent, now_ms).await
+    }
+}
+
+/// What a snapshot is held against.
+struct Base {
+    conversation: Conversation,
+    rows: Vec<Outbound>,
+    is_new: bool,
+}
+
+/// The conversation in the mirror, made where it is new and one of our users owns it.
+async fn base(tx: &mut Tx, snapshot: &Snapshot, origin: &Origin, now_ms: i64) -> Result<Option<Base>> {
+    if let Some(conversation) = tx.mirrored(&snapshot.id).await? {
+        let rows = tx.outbound_candidates(&conversation.user, &conversation.id, false).await?;
+        return Ok(Some(Base { conversation, rows, is_new: false }));
+    }
+    let Some(user) = tx.user_of(&snapshot.contact_ids, &snapshot.external_ids).await? else { return Ok(None) };
+    let rows = tx.outbound_candidates(&user, &snapshot.id, true).await?;
+    let opening = mirror::creator(&rows, snapshot, origin).map(sending::opening).transpose()?.unwrap_or_default();
+    let conversation = first(snapshot, user, opening.topic, opening.source_hidden, now_ms);
+    tx.insert_conversation(&conversation).await?;
+    Ok(Some(Base { conversation, rows, is_new: true }))
+}
+
+fn first(
+    snapshot: &Snapshot,
+    user: UserId,
+    topic: Option<Topic>,
+    source_hidden: bool,
+    now_ms: i64,
+) -> Conversation {
+    let state = snapshot.state.unwrap_or(State::Open);
+    Conversation {
+        id: snapshot.id.clone(),
+        user,
+        state,
+        snoozed_until: snapshot.snoozed_until.filter(|_| state == State::Snoozed),
+        rated: snapshot.rated_by_tag.unwrap_or(false),
+        is_ticket: snapshot.is_ticket,
+        topic,
+        source_hidden,
+        created_at: snapshot.created_at,
+        updated_at: snapshot.updated_at,
+        truth_ms: 0,
+        active_ms: arrival_ms(snapshot.created_at, now_ms),
+        last_position: now_ms.div_euclid(1000),
+        read_position: 0,
+        unread: 0,
+        revision: 0,
+    }
+}
+
+/// When a message counts as having come: now, unless it is history that is being taken over.
+fn arrival_ms(created_at: i64, now_ms: i64) -> i64 {
+    const HISTORY_MS: i64 = 300_000;
+    let created_ms = created_at.saturating_mul(1000);
+    if now_ms - created_ms > HISTORY_MS { created_ms } else { now_ms }
+}
+
+impl From<crate::intercom::CallError> for Error {
+    fn from(cause: crate::intercom::CallError) -> Self {
+        let retry_after_s = cause.retry_after().map_or(1, |wait| wait.as_secs() + 1);
+        Self::Unavailable { retry_after_s, cause: Some(Box::new(cause)) }
+    }
+}

@@ -1,0 +1,97 @@
+//! What happens without a request: webhooks are applied, jobs are done, old rows are forgotten.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::error::Result;
+
+/// Without a bell, how soon due work is noticed.
+const LOOK: Duration = Duration::from_millis(250);
+/// Jobs at once: one that waits for Intercom does not hold up the others.
+const LANES: usize = 4;
+/// How often old rows are forgotten, and after how long.
+const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+const KEYS_KEPT_MS: i64 = 48 * 3_600_000;
+const WEBHOOK_IDS_KEPT_MS: i64 = 30 * 24 * 3_600_000;
+
+/// Works until `shutdown`.
+pub async fn run(app: App, shutdown: CancellationToken) {
+    let tasks = TaskTracker::new();
+    tasks.spawn(lane(app.clone(), shutdown.clone(), Lane::Inbox));
+    for _ in 0..LANES {
+        tasks.spawn(lane(app.clone(), shutdown.clone(), Lane::Jobs));
+    }
+    tasks.spawn(housekeeping(app.clone(), shutdown.clone()));
+    tasks.spawn(async move {
+        tokio::select! {
+            () = app.intercom.probe_forever() => {}
+            () = shutdown.cancelled() => {}
+        }
+    });
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Does what is due now, all of it, and returns when nothing is.
+///
+/// # Errors
+/// When the database fails.
+pub async fn run_due(app: &App) -> Result<()> {
+    while step(app, Lane::Inbox).await? || step(app, Lane::Jobs).await? {}
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Lane {
+    Inbox,
+    Jobs,
+}
+
+async fn step(app: &App, lane: Lane) -> Result<bool> {
+    match lane {
+        Lane::Inbox => Ok(app.chat.apply_inbox().await? > 0),
+        Lane::Jobs => app.chat.run_job().await,
+    }
+}
+
+async fn lane(app: App, shutdown: CancellationToken, lane: Lane) {
+    while !shutdown.is_cancelled() {
+        let did = step(&app, lane).await.unwrap_or_else(|error| {
+            tracing::error!(cause = ?error, "the worker could not work");
+            false
+        });
+        if !did {
+            let bell = async {
+                match lane {
+                    Lane::Inbox => app.chat.received().await,
+                    Lane::Jobs => app.chat.work().await,
+                }
+            };
+            tokio::select! {
+                () = bell => {}
+                () = app.clock.sleep(LOOK) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+    }
+}
+
+async fn housekeeping(app: App, shutdown: CancellationToken) {
+    loop {
+        let now_ms = app.clock.now_ms();
+        let forgotten = async {
+            app.store.outbound_forget(now_ms - KEYS_KEPT_MS).await?;
+            app.store.inbox_forget(now_ms - WEBHOOK_IDS_KEPT_MS).await
+        };
+        if let Err(error) = forgotten.await {
+            tracing::warn!(cause = ?error, "old rows could not be forgotten");
+        }
+        tokio::select! {
+            () = app.clock.sleep(HOUSEKEEPING) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}

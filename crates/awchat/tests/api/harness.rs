@@ -1,0 +1,331 @@
+//! A whole server and a whole outside world for one test.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use awchat::app::App;
+use awchat::clock::Clock;
+use awchat::config::Config;
+use awchat::{auth, id, server, worker};
+use reqwest::header::HeaderMap;
+use sandbox::openapi::Document;
+use sandbox::{Operator, Sandbox};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The first HS256 secret of every world; the second is [`OLD_SECRET`].
+pub const SECRET: &str = "a-session-secret-for-tests-0123456789";
+/// A secret that is being rotated out.
+pub const OLD_SECRET: &str = "an-old-session-secret-for-tests-01234";
+
+/// The server, the outside world, and a clock.
+pub struct World {
+    /// Intercom.
+    pub sandbox: Sandbox,
+    /// The server's handles.
+    pub app: App,
+    /// The server's time: stands still unless the world is [`World::live`].
+    pub clock: Clock,
+    /// Where the server listens.
+    pub url: String,
+    http: reqwest::Client,
+    shutdown: CancellationToken,
+    serving: Option<JoinHandle<()>>,
+    _folder: tempfile::TempDir,
+}
+
+/// How a world differs from the usual one: settings by name.
+pub type Settings<'a> = &'a [(&'a str, &'a str)];
+
+/// A world whose clock stands still and whose worker works when told to ([`World::work`]).
+pub async fn world() -> World {
+    World::begin(&[], false).await
+}
+
+/// A world as in production: the machine's clock, the worker running.
+pub async fn live() -> World {
+    World::begin(&[], true).await
+}
+
+impl World {
+    /// A world with some settings of its own.
+    pub async fn begin(settings: Settings<'_>, live: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the database");
+        let sandbox = Sandbox::start(sandbox::Settings { description: Some(intercoms_description()), ..Default::default() })
+            .await
+            .expect("the sandbox starts");
+        if !sandbox.validates() {
+            eprintln!("SKIPPED: requests to Intercom are not checked, {} is missing", intercoms_description().display());
+        }
+        let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
+        let config = config(settings, &sandbox, &database);
+        let clock = if live { Clock::system() } else { Clock::manual(Clock::system().now_ms()) };
+        let app = App::open(config, clock.clone()).await.expect("the server opens its database");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("a bound address"));
+        sandbox.send_webhooks_to(format!("{url}/webhooks/intercom"));
+        let shutdown = CancellationToken::new();
+        let serving = if live {
+            tokio::spawn(server::run(listener, app.clone(), shutdown.clone()))
+        } else {
+            tokio::spawn(server::run_without_worker(listener, app.clone(), shutdown.clone()))
+        };
+        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        Self { sandbox, app, clock, url, http, shutdown, serving: Some(serving), _folder: folder }
+    }
+
+    /// A user of the app, signed in.
+    pub fn user(&self, sub: &str) -> Client<'_> {
+        Client { world: self, sub: sub.to_owned(), token: Some(self.token(sub)), headers: Vec::new() }
+    }
+
+    /// Somebody without a token.
+    pub fn nobody(&self) -> Client<'_> {
+        Client { world: self, sub: String::new(), token: None, headers: Vec::new() }
+    }
+
+    /// A session token that holds for an hour.
+    pub fn token(&self, sub: &str) -> String {
+        let sub = id::UserId::parse(sub).expect("a user id");
+        auth::mint(&awchat::config::Secret::new(SECRET), &sub, 3600, &self.clock, serde_json::Map::new())
+    }
+
+    /// The teammate who answers.
+    pub fn operator(&self) -> Operator {
+        self.sandbox.operator()
+    }
+
+    /// Lets every webhook arrive and does all work that is due.
+    pub async fn work(&self) {
+        self.sandbox.webhooks_settled().await;
+        worker::run_due(&self.app).await.expect("the work is done");
+        self.sandbox.webhooks_settled().await;
+        worker::run_due(&self.app).await.expect("the work is done");
+    }
+
+    /// Time passes, and what becomes due is done.
+    pub async fn pass(&self, time: Duration) {
+        self.sandbox.webhooks_settled().await;
+        self.clock.advance(i64::try_from(time.as_millis()).expect("a sane time"));
+        self.work().await;
+    }
+
+    /// How many calls to Intercom since they were last forgotten.
+    pub fn calls(&self) -> usize {
+        self.sandbox.calls().len()
+    }
+
+    /// Sends a request and checks the answer against the document.
+    async fn send(&self, request: reqwest::Request) -> Answer {
+        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+        let response = self.http.execute(request).await.expect("the server answers");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a whole body");
+        let json = serde_json::from_str(&text).ok();
+        let answer = Answer { status, headers, text, json: json.unwrap_or(Value::Null) };
+        answer.check(&method, &path);
+        answer
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+        }
+        if !std::thread::panicking() {
+            let violations = self.sandbox.violations();
+            assert!(violations.is_empty(), "requests that Intercom's description does not know: {violations:#?}");
+        }
+    }
+}
+
+fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Config {
+    let outside = sandbox::Settings::default();
+    let secrets = format!("{SECRET},{OLD_SECRET}");
+    let base = sandbox.url();
+    let usual = [
+        ("DATABASE_URL", database),
+        ("SESSION_JWT_SECRETS", &secrets),
+        ("INTERCOM_ACCESS_TOKEN", &outside.access_token),
+        ("INTERCOM_CLIENT_SECRET", &outside.client_secret),
+        ("INTERCOM_ADMIN_ID", &outside.admin_id),
+        ("INTERCOM_APP_ID", &outside.app_id),
+        ("INTERCOM_BASE_URL", &base),
+        ("FILE_URL_SECRETS", "a-file-secret-for-tests-0123456789abcdef"),
+        ("RATE_LIMIT_PER_MINUTE", "600000"),
+        ("RATE_LIMIT_BURST", "100000"),
+    ];
+    let lookup = |name: &str| {
+        let own = settings.iter().find(|(own, _)| *own == name);
+        own.or_else(|| usual.iter().find(|(usual, _)| *usual == name)).map(|(_, value)| (*value).to_owned())
+    };
+    Config::from_lookup(&lookup).expect("the test's settings hold")
+}
+
+/// Somebody who calls the API.
+pub struct Client<'a> {
+    world: &'a World,
+    /// The user's id.
+    pub sub: String,
+    token: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+impl Client<'_> {
+    /// With one more header.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With another token.
+    pub fn bearing(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, None).await
+    }
+
+    /// POST with a JSON body.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call("POST", path, Some(body)).await
+    }
+
+    /// Any request; the path goes out as it is, `..` included.
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.call_raw(method, path, body.map(|body| body.to_string())).await
+    }
+
+    /// Any request with any text as its JSON body.
+    pub async fn call_raw(&self, method: &str, path: &str, body: Option<String>) -> Answer {
+        let url = format!("{}{path}", self.world.url);
+        let method = method.parse().expect("a method");
+        let mut request = self.world.http.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        self.world.send(request.build().expect("a request")).await
+    }
+
+    /// Begins a conversation with a message; its id.
+    pub async fn opens(&self, body: &str) -> String {
+        let answer = self.post("/api/conversations", json!({ "body": body })).await.expect(201);
+        answer["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Sends a message; its id.
+    pub async fn replies(&self, conversation: &str, body: &str) -> String {
+        let path = format!("/api/conversations/{conversation}/reply");
+        let answer = self.post(&path, json!({ "body": body })).await.expect(201);
+        answer["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Polls.
+    pub async fn polls(&self, conversation: &str, since: i64) -> Value {
+        self.get(&format!("/api/conversations/{conversation}/poll?since={since}")).await.expect(200)
+    }
+
+    /// The whole conversation.
+    pub async fn reads(&self, conversation: &str) -> Value {
+        self.get(&format!("/api/conversations/{conversation}")).await.expect(200)
+    }
+}
+
+/// An answer that fits the document.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The body as it came.
+    pub text: String,
+    /// The body as JSON; null where it is none.
+    pub json: Value,
+}
+
+impl Answer {
+    /// The JSON of an answer with this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json
+    }
+
+    /// An answer in the one shape of errors.
+    #[track_caller]
+    pub fn expect_error(self, status: u16, code: &str) -> String {
+        assert_eq!((self.status, self.json["error"].as_str()), (status, Some(code)), "{}", self.text);
+        self.json["message"].as_str().expect("a message").to_owned()
+    }
+
+    /// One header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn check(&self, method: &str, path: &str) {
+        let document = document();
+        let known = document.operations().iter().any(|(own, template)| own == method && fits(template, path));
+        if !known {
+            // A route or method that the document does not have is refused in the one shape.
+            assert!(matches!(self.status, 400 | 404 | 405 | 414 | 431), "{method} {path} is not in the document: {}", self.status);
+            assert!(self.json["error"].is_string() && self.json["message"].is_string(), "{}", self.text);
+            return;
+        }
+        let headers: Vec<(String, String)> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        let body = (!self.text.is_empty()).then_some(&self.json);
+        if let Err(problems) =
+            document.check_response(method, path, self.status, self.header("content-type"), &headers, body)
+        {
+            panic!("{method} {path} answered {} against the document: {problems:#?}\n{}", self.status, self.text);
+        }
+    }
+}
+
+fn fits(template: &str, path: &str) -> bool {
+    let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+    template.len() == path.len() && template.iter().zip(&path).all(|(t, p)| t == p || (t.starts_with('{') && !p.is_empty()))
+}
+
+fn document() -> &'static Arc<Document> {
+    static DOCUMENT: OnceLock<Arc<Document>> = OnceLock::new();
+    DOCUMENT.get_or_init(|| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../api/openapi.yaml");
+        Arc::new(Document::load(&path).expect("api/openapi.yaml can be read"))
+    })
+}
+
+/// Intercom's official description, where it is there.
+pub fn intercoms_description() -> PathBuf {
+    shared("intercom/api.intercom.io-2.16.yaml")
+}
+
+/// A file of the shared reference data beside the project.
+pub fn shared(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(path)
+}
+
+/// The texts of an answer's messages.
+pub fn bodies(answer: &Value) -> Vec<&str> {
+    let messages = answer["messages"].as_array().expect("messages");
+    messages.iter().map(|message| message["body"].as_str().expect("a body")).collect()
+}

@@ -1,0 +1,11 @@
+//! The API's tests: black box, over HTTP, with the sandbox as Intercom. One binary.
+//!
+//! Every answer is checked against `api/openapi.yaml`, and every request to Intercom against Intercom's own
+//! description, by the harness: no test asks for it.
+
+mod conversations;
+mod edge;
+mod harness;
+mod health;
+mod poll;
+mod webhooks;
