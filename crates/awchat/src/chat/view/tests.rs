@@ -1,0 +1,1 @@
+//! What may be seen, what may not, and the laws of the text functions.
