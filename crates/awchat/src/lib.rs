@@ -2,8 +2,11 @@
 //!
 //! `ARCHITECTURE.md` is the map.
 
+pub mod auth;
 pub mod chat;
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod id;
 pub mod intercom;
+pub mod limits;
