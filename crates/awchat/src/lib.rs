@@ -10,3 +10,4 @@ pub mod error;
 pub mod id;
 pub mod intercom;
 pub mod limits;
+pub mod store;

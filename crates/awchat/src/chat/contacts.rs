@@ -41,7 +41,7 @@ impl Chat {
         if let Some(contact) = self.store.contact(user).await? {
             return Ok(contact.contact_id);
         }
-        let contact = self.intercom.ensure_contact(user.as_str(), profile.name.as_deref()).await?;
+        let contact = self.intercom.ensure_contact(user, profile.name.as_deref()).await?;
         self.store.set_contact(user, &contact, self.clock.now_ms()).await?;
         Ok(contact)
     }
@@ -59,7 +59,7 @@ impl Chat {
         if contact.enriched.as_ref() == Some(&fingerprint) {
             return Ok(());
         }
-        let mut attributes = meta.clone();
+        let mut attributes: std::collections::BTreeMap<_, _> = meta.clone().into_iter().collect();
         if let Some(telegram) = &profile.telegram_id {
             attributes.insert("telegram_id".to_owned(), telegram.clone().into());
         }

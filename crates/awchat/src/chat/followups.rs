@@ -91,7 +91,9 @@ impl Chat {
 
     /// A note has no key at Intercom either: a second attempt looks whether the first has come.
     async fn note_once(&self, id: &ConversationId, text: &str, job: &Job) -> Result<()> {
-        if job.attempts > 0 && self.intercom.has_note(id, text, job.created_ms.div_euclid(1000)).await? {
+        let since_s = job.created_ms.div_euclid(1000);
+        let is_it = |html: &str| view::normalised_html(html) == view::normalised_text(text);
+        if job.attempts > 0 && self.intercom.has_note(id, since_s, is_it).await? {
             return Ok(());
         }
         Ok(self.intercom.note(id, &view::html_of_plain(text)).await?)

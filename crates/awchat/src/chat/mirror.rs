@@ -89,7 +89,7 @@ pub fn content(body: &str) -> String {
 }
 
 /// The row of the journal that made a conversation which the mirror does not have yet.
-pub fn creator<'a>(rows: &'a [Outbound], snapshot: &Snapshot, origin: &Origin) -> Option<&'a Outbound> {
+pub fn creator<'a>(rows: &'a [Outbound], snapshot: &Snapshot, origin: &'a Origin) -> Option<&'a Outbound> {
     let source = snapshot.messages.iter().find(|seen| seen.is_source)?;
     Binder { rows, taken: Vec::new(), of: of(origin) }.row_of(source)
 }
@@ -104,7 +104,9 @@ pub fn plan(before: &Conversation, known: &[Known], rows: &[Outbound], snapshot:
             binder.bind_hidden_source(&mut plan, seen);
             continue;
         }
-        match known.iter().find(|known| known.id == seen.message.id) {
+        // Intercom's answer to a creation need not name the opening message as a later answer does.
+        let is_it = |known: &&Known| known.id == seen.message.id || (seen.is_source && known.opening);
+        match known.iter().find(is_it) {
             None => plan.put.push(binder.new_message(seen)),
             Some(known) => plan.put.extend(edit(known, seen, origin)),
         }
@@ -127,7 +129,7 @@ fn edit(known: &Known, seen: &Seen, origin: &Origin) -> Option<Put> {
     let fingerprint = fingerprint(&seen.message);
     let counts = seen.message.redacted || *origin != Origin::Webhook;
     (!known.redacted && known.fingerprint != fingerprint && counts).then(|| Put {
-        message: seen.message.clone(),
+        message: Message { id: known.id.clone(), ..seen.message.clone() },
         fingerprint,
         opening: seen.is_source,
         is_new: false,

@@ -546,13 +546,14 @@ fn unavailable(error: &CallError) -> Outcome {
 
 /// The new conversation as Intercom's answer describes it: the answer holds ids, the rest is what was sent.
 fn opened(row: &Outbound, contact: &ContactId, created: crate::intercom::conversations::Created) -> Snapshot {
+    let created_at = created.created_at.unwrap_or_else(|| row.attempt_ms.div_euclid(1000));
     let message = Message {
-        id: created.message_id,
+        id: created.message_id.unwrap_or_else(|| created.conversation_id.as_str().to_owned()),
         author: Author { kind: AuthorKind::User, name: None, avatar_url: None },
         body: row.body.clone(),
         html: view::html_of_plain(&row.body),
         attachments: Vec::new(),
-        created_at: created.created_at,
+        created_at,
         redacted: false,
     };
     Snapshot {
@@ -561,14 +562,14 @@ fn opened(row: &Outbound, contact: &ContactId, created: crate::intercom::convers
         external_ids: Vec::new(),
         state: Some(State::Open),
         snoozed_until: None,
-        created_at: created.created_at,
-        updated_at: created.created_at,
+        created_at,
+        updated_at: created_at,
         rated_by_tag: None,
         is_ticket: false,
         title: None,
         total_parts: None,
         messages: vec![Seen {
-            updated_at: created.created_at,
+            updated_at: created_at,
             message,
             part_type: String::new(),
             from_api: true,

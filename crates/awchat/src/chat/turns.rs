@@ -7,15 +7,15 @@ use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
 
 /// The queues in use, by name.
 #[derive(Debug, Default)]
-pub struct Turns(Mutex<HashMap<String, Weak<Queue<()>>>>);
+pub(super) struct Turns(Mutex<HashMap<String, Weak<Queue<()>>>>);
 
 /// A turn; the next begins when it is dropped.
 #[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "held for its drop")] OwnedMutexGuard<()>);
+pub(super) struct Turn(#[expect(dead_code, reason = "held for its drop")] OwnedMutexGuard<()>);
 
 impl Turns {
     /// Waits for its turn.
-    pub async fn take(&self, name: &str) -> Turn {
+    pub(super) async fn take(&self, name: &str) -> Turn {
         Turn(self.queue(name).lock_owned().await)
     }
 

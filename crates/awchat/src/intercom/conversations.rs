@@ -153,6 +153,26 @@ impl Intercom {
         self.send(&self.call(Method::POST, &path, Class::Reconcile, &request)).await?.ok()
     }
 
+    /// Whether a note whose body `is_it` was left since `unix_s`: tells, after an answer that never came, whether
+    /// the note did.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn has_note(
+        &self,
+        conversation: &ConversationId,
+        unix_s: i64,
+        is_it: impl Fn(&str) -> bool + Sync,
+    ) -> Result<bool, CallError> {
+        let Some(now) = self.conversation(conversation, Class::Reconcile).await? else { return Ok(false) };
+        let parts = now.conversation_parts.map(|parts| parts.conversation_parts).unwrap_or_default();
+        Ok(parts.iter().any(|part| {
+            part.part_type.as_deref() == Some("note")
+                && part.created_at.is_some_and(|at| at >= unix_s)
+                && part.body.as_deref().is_some_and(&is_it)
+        }))
+    }
+
     /// Assigns to a team; a team that has it already is a success.
     ///
     /// # Errors

@@ -113,6 +113,16 @@ pub enum CallError {
     },
 }
 
+impl CallError {
+    /// After which a repetition makes sense, where known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::NotApplied { retry_after, .. } => *retry_after,
+            Self::Rejected { .. } | Self::Auth { .. } | Self::Ambiguous { .. } => None,
+        }
+    }
+}
+
 /// Why a call was certainly not applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotApplied {

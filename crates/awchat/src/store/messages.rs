@@ -27,6 +27,8 @@ pub struct Known {
     pub fingerprint: String,
     /// It was taken back.
     pub redacted: bool,
+    /// It opened the conversation.
+    pub opening: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -74,6 +76,13 @@ macro_rules! shown {
         )
     };
 }
+
+macro_rules! known {
+    () => {
+        "select id, fingerprint, redacted, opening from message where conversation_id = $1"
+    };
+}
+const KNOWN: &str = known!();
 
 impl Store {
     /// The messages of the user's conversation in reading order.
@@ -131,27 +140,30 @@ impl Store {
 }
 
 impl Tx {
-    /// What is known of these messages; all of the conversation's where that is cheaper than asking for each.
+    /// What is known of these messages and of the opening one; all of the conversation's where that is cheaper
+    /// than asking for each.
     pub async fn known(&mut self, conversation: &ConversationId, ids: &[&str]) -> Result<Vec<Known>> {
         if ids.len() > 4 {
-            let rows: Vec<(String, String, i64)> =
-                sqlx::query_as("select id, fingerprint, redacted from message where conversation_id = $1")
-                    .bind(conversation.as_str())
-                    .fetch_all(self.conn())
-                    .await?;
-            return Ok(rows.into_iter().map(known).collect());
+            return self.known_where(KNOWN, conversation, "").await;
         }
-        let mut found = Vec::with_capacity(ids.len());
+        let mut found = self.known_where(concat!(known!(), " and opening = 1"), conversation, "").await?;
         for id in ids {
-            let row: Option<(String, String, i64)> =
-                sqlx::query_as("select id, fingerprint, redacted from message where conversation_id = $1 and id = $2")
-                    .bind(conversation.as_str())
-                    .bind(*id)
-                    .fetch_optional(self.conn())
-                    .await?;
-            found.extend(row.map(known));
+            found.extend(self.known_where(concat!(known!(), " and id = $2"), conversation, id).await?);
         }
         Ok(found)
+    }
+
+    async fn known_where(&mut self, sql: &'static str, conversation: &ConversationId, id: &str) -> Result<Vec<Known>> {
+        let query = sqlx::query_as(sql).bind(conversation.as_str());
+        let query = if id.is_empty() { query } else { query.bind(id) };
+        let rows: Vec<(String, String, i64, i64)> = query.fetch_all(self.conn()).await?;
+        let known = |(id, fingerprint, redacted, opening): (String, String, i64, i64)| Known {
+            id,
+            fingerprint,
+            redacted: redacted != 0,
+            opening: opening != 0,
+        };
+        Ok(rows.into_iter().map(known).collect())
     }
 
     /// Stores a new message, or new content of a known one, at `position`.
@@ -184,8 +196,4 @@ impl Tx {
         .await?;
         Ok(())
     }
-}
-
-fn known((id, fingerprint, redacted): (String, String, i64)) -> Known {
-    Known { id, fingerprint, redacted: redacted != 0 }
 }
