@@ -245,3 +245,6 @@ fn as_written(seen: &Seen, row: &Outbound) -> Message {
 
 /// How far Intercom's clock may be behind ours when a message is looked for.
 const CLOCK_DIFFERENCE_S: i64 = 5;
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 
 /// A conversation as it is stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Conversation {
     /// Intercom's id.
     pub id: ConversationId,
