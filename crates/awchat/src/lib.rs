@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` is the map.
 
+pub mod api;
 pub mod auth;
 pub mod chat;
 pub mod clock;
@@ -10,3 +11,4 @@ pub mod error;
 pub mod id;
 pub mod intercom;
 pub mod limits;
+pub mod server;
