@@ -7,11 +7,12 @@ use axum::extract::FromRef;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::extract::Edge;
+use crate::api::openapi::Document;
 use crate::auth::Authenticator;
 use crate::chat::{self, Chat};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::intercom::{self, Intercom};
 use crate::limits::Limits;
 use crate::store::Store;
@@ -35,6 +36,8 @@ pub struct Handles {
     pub chat: Arc<Chat>,
     /// Who asks, and how often.
     pub edge: Arc<Edge>,
+    /// The API's description.
+    pub openapi: Arc<Document>,
     /// Cancelled when the server begins to shut down: `/ready` says so, long polls answer.
     pub draining: CancellationToken,
 }
@@ -57,7 +60,7 @@ impl App {
     /// Opens the database, brings it up to date and takes up what a dead process left.
     ///
     /// # Errors
-    /// When the database cannot be opened.
+    /// When the database cannot be opened, or a setting cannot work.
     pub async fn open(config: Config, clock: Clock) -> Result<Self> {
         let store = Store::open(config.database_url.expose()).await?;
         let intercom = Intercom::new(
@@ -69,7 +72,8 @@ impl App {
                 breaker_open: config.intercom.breaker_open,
             },
             clock.clone(),
-        );
+        )
+        .map_err(Error::internal)?;
         let settings = chat::Settings {
             settle: config.intercom.settle,
             timeout: config.intercom.timeout,
@@ -83,6 +87,7 @@ impl App {
             limits: Limits::new(&config, clock.clone()),
         });
         let draining = CancellationToken::new();
-        Ok(Self(Arc::new(Handles { config, clock, store, intercom, chat, edge, draining })))
+        let openapi = Document::load()?;
+        Ok(Self(Arc::new(Handles { config, clock, store, intercom, chat, edge, openapi, draining })))
     }
 }

@@ -34,6 +34,12 @@ impl Secret {
     }
 }
 
+impl AsRef<str> for Secret {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
@@ -239,6 +245,12 @@ const DEV: &[(&str, &str)] = &[
     ("FCM_BASE_URL", "http://127.0.0.1:9"),
     ("TELEGRAM_API_URL", "http://127.0.0.1:9"),
 ];
+
+/// The secret that signs tokens: the first of SESSION_JWT_SECRETS.
+pub fn signing_secret(lookup: &dyn Fn(&str) -> Option<String>) -> Option<Secret> {
+    let secrets = lookup("SESSION_JWT_SECRETS")?;
+    secrets.split(',').map(str::trim).find(|secret| !secret.is_empty()).map(Secret::new)
+}
 
 /// Looks settings up in the environment, then in the file `.env` of the working directory, if there is one.
 ///

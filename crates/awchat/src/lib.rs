@@ -2,12 +2,18 @@
 //!
 //! `ARCHITECTURE.md` is the map.
 
+pub mod api;
+pub mod app;
 pub mod auth;
 pub mod chat;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "dev")]
+pub mod dev;
 pub mod error;
 pub mod id;
 pub mod intercom;
 pub mod limits;
+pub mod server;
 pub mod store;
+pub mod worker;

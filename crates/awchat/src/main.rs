@@ -1,6 +1,7 @@
 //! The command line: serve, dev, token.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use awchat::app::App;
 use awchat::clock::Clock;
@@ -37,6 +38,9 @@ enum Command {
     },
 }
 
+/// How long a load balancer has to notice that `/ready` says no.
+const UNREADY: Duration = Duration::from_secs(5);
+
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
@@ -53,10 +57,10 @@ fn run(command: Command) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
-            Command::Serve => serve(Config::from_env()?).await,
+            Command::Serve => serve(Config::from_lookup(&config::environment()?)?).await,
             #[cfg(feature = "dev")]
             Command::Dev => {
-                let config = Config::dev_from_env()?;
+                let config = Config::dev(&config::environment()?)?;
                 log_as(config.log_format);
                 awchat::dev::run(config, until_told()).await
             }
@@ -70,14 +74,14 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let listener = TcpListener::bind(config.listen_addr).await?;
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     let app = App::open(config, Clock::system()).await?;
-    server::run(listener, app, until_told()).await;
+    server::run(listener, app, until_told(), UNREADY).await;
     Ok(())
 }
 
 fn print_token(sub: &str, lifetime: u32) -> Result<(), Failure> {
-    let secrets = config::session_secrets_from_env()?;
+    let secret = config::signing_secret(&config::environment()?).ok_or("SESSION_JWT_SECRETS: must be set")?;
     let sub = id::UserId::parse(sub).ok_or("--sub: must be 1 to 128 visible characters")?;
-    println!("{}", auth::mint(&secrets, &sub, lifetime, &Clock::system(), serde_json::Map::new()));
+    println!("{}", auth::mint(&secret, &sub, lifetime, &Clock::system(), serde_json::Map::new()));
     Ok(())
 }
 

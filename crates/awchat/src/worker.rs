@@ -25,12 +25,7 @@ pub async fn run(app: App, shutdown: CancellationToken) {
         tasks.spawn(lane(app.clone(), shutdown.clone(), Lane::Jobs));
     }
     tasks.spawn(housekeeping(app.clone(), shutdown.clone()));
-    tasks.spawn(async move {
-        tokio::select! {
-            () = app.intercom.probe_forever() => {}
-            () = shutdown.cancelled() => {}
-        }
-    });
+    tasks.spawn(async move { app.intercom.run_probe(shutdown).await });
     tasks.close();
     tasks.wait().await;
 }

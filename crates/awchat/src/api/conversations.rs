@@ -9,9 +9,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::extract::{ConversationPath, IdempotencyKey, Json, Query, User};
+use super::admission::Slot;
+use super::extract::{Costly, IdempotencyKey, Json, Path, Query};
 use crate::app::App;
+use crate::auth::User;
 use crate::chat::Topic;
+use crate::chat::contacts::Profile;
 use crate::chat::conversations::{Full, Poll, Start, Summary};
 use crate::chat::sending::Sent;
 use crate::error::{Error, Result};
@@ -41,7 +44,7 @@ pub(super) struct List {
     unread_total: i64,
 }
 
-pub(super) async fn list(State(app): State<App>, user: User, query: Query<ListQuery>) -> Result<axum::Json<List>> {
+pub(super) async fn list(State(app): State<App>, user: User, Query(query): Query<ListQuery>) -> Result<axum::Json<List>> {
     let limit = query.limit.unwrap_or(20);
     if !(1..=100).contains(&limit) {
         return Err(Error::Validation("limit: must be 1 to 100".to_owned()));
@@ -69,7 +72,7 @@ struct Reason {
 
 pub(super) async fn start(
     State(app): State<App>,
-    user: User,
+    Costly(user): Costly,
     key: IdempotencyKey,
     Json(body): Json<StartBody>,
 ) -> Result<Response> {
@@ -82,12 +85,12 @@ pub(super) async fn start(
     if start.text.is_none() && start.topic.is_none() {
         return Err(Error::Validation("body: required unless there is a reason".to_owned()));
     }
-    let sent = app.chat.start(user.id.clone(), user.profile(), start, key.0).await?;
+    let sent = app.chat.start(user.id.clone(), profile(&user), start, key.0).await?;
     Ok(created(sent))
 }
 
-pub(super) async fn get(State(app): State<App>, user: User, id: ConversationPath) -> Result<axum::Json<Full>> {
-    Ok(axum::Json(app.chat.get(&user.id, &id.0).await?))
+pub(super) async fn get(State(app): State<App>, user: User, Path(id): Path<ConversationId>) -> Result<axum::Json<Full>> {
+    Ok(axum::Json(app.chat.get(&user.id, &id).await?))
 }
 
 #[derive(Deserialize)]
@@ -99,12 +102,20 @@ pub(super) struct PollQuery {
 pub(super) async fn poll(
     State(app): State<App>,
     user: User,
-    id: ConversationPath,
-    query: Query<PollQuery>,
+    slot: Slot,
+    Path(id): Path<ConversationId>,
+    Query(query): Query<PollQuery>,
 ) -> Result<([(HeaderName, &'static str); 1], axum::Json<Poll>)> {
     let since = query.since.as_deref().map_or(Ok(0), since)?;
     let wait = query.wait.as_deref().map_or(Ok(Duration::ZERO), wait)?;
-    let poll = app.chat.poll(&user.id, &id.0, since, wait).await?;
+    if !wait.is_zero() {
+        slot.release();
+    }
+    let poll = tokio::select! {
+        poll = app.chat.poll(&user.id, &id, since, wait) => poll?,
+        // Nobody waits for a server that is going.
+        () = app.draining.cancelled() => app.chat.poll(&user.id, &id, since, Duration::ZERO).await?,
+    };
     // A client learns from it that it may wait.
     Ok(([(HeaderName::from_static("aw-poll"), "long")], axum::Json(poll)))
 }
@@ -115,8 +126,8 @@ pub(super) struct Read {
     unread_count: i64,
 }
 
-pub(super) async fn read(State(app): State<App>, user: User, id: ConversationPath) -> Result<axum::Json<Read>> {
-    app.chat.mark_read(&user.id, &id.0).await?;
+pub(super) async fn read(State(app): State<App>, user: User, Path(id): Path<ConversationId>) -> Result<axum::Json<Read>> {
+    app.chat.mark_read(&user.id, &id).await?;
     Ok(axum::Json(Read { unread_count: 0 }))
 }
 
@@ -127,8 +138,8 @@ pub(super) struct Closed {
     csat_prompt: bool,
 }
 
-pub(super) async fn close(State(app): State<App>, user: User, id: ConversationPath) -> Result<axum::Json<Closed>> {
-    let csat_prompt = app.chat.close(&user.id, &id.0).await?;
+pub(super) async fn close(State(app): State<App>, user: User, Path(id): Path<ConversationId>) -> Result<axum::Json<Closed>> {
+    let csat_prompt = app.chat.close(&user.id, &id).await?;
     Ok(axum::Json(Closed { state: "closed", csat_prompt }))
 }
 
@@ -142,14 +153,23 @@ pub(super) struct ReplyBody {
 pub(super) async fn reply(
     State(app): State<App>,
     user: User,
-    id: ConversationPath,
+    Path(id): Path<ConversationId>,
     key: IdempotencyKey,
     Json(body): Json<ReplyBody>,
 ) -> Result<Response> {
     no_attachments(body.attachment_ids.as_deref())?;
     let text = text(body.body)?.ok_or_else(|| Error::Validation("body: required".to_owned()))?;
-    let sent = app.chat.reply(user.id.clone(), user.profile(), id.0, text, key.0).await?;
+    let sent = app.chat.reply(user.id.clone(), profile(&user), id, text, key.0).await?;
     Ok(created(sent))
+}
+
+fn profile(user: &User) -> Profile {
+    Profile {
+        name: user.name.clone(),
+        email: user.email.clone(),
+        phone: user.phone.clone(),
+        telegram_id: user.telegram_id.clone(),
+    }
 }
 
 /// A body of white space counts as none.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::Query;
 use crate::app::App;
-use crate::intercom::Circuit;
+use crate::intercom::{Circuit, Reason};
 
 #[derive(Serialize)]
 pub(super) struct Health {
@@ -41,11 +41,11 @@ struct Checks {
     shutdown: &'static str,
 }
 
-pub(super) async fn ready(State(app): State<App>, query: Query<ReadyQuery>) -> (StatusCode, Json<Ready>) {
+pub(super) async fn ready(State(app): State<App>, Query(query): Query<ReadyQuery>) -> (StatusCode, Json<Ready>) {
     let database = if app.store.is_writable().await { "ok" } else { "down" };
     let intercom = match app.intercom.status().circuit {
         Circuit::Closed => "ok",
-        Circuit::Open { auth: true, .. } => "auth",
+        Circuit::Open { reason: Reason::Auth, .. } => "auth",
         Circuit::Open { .. } | Circuit::HalfOpen => "open",
     };
     let shutdown = if app.draining.is_cancelled() { "draining" } else { "ok" };

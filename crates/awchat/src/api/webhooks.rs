@@ -28,12 +28,13 @@ pub(super) struct Taken {}
 pub(super) async fn receive(State(app): State<App>, headers: HeaderMap, raw: Bytes) -> Result<Json<Taken>> {
     let mut signatures = headers.get_all("x-hub-signature").iter();
     let signature = signatures.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if signatures.next().is_some() || !signature::verify(&app.webhook_secrets(), signature, &raw) {
+    if signatures.next().is_some() || !signature::verify(&app.config.intercom.client_secrets, signature, &raw) {
         return Err(Error::Unauthorized("webhook signature invalid"));
     }
     let text = std::str::from_utf8(&raw).map_err(|_| not_json())?;
     let envelope: Envelope = serde_json::from_str(text).map_err(|_| not_json())?;
-    let of_another_app = app.config.intercom_app_id.is_some() && envelope.app_id != app.config.intercom_app_id;
+    let own = &app.config.intercom.app_id;
+    let of_another_app = own.is_some() && envelope.app_id != *own;
     if of_another_app || envelope.topic == "ping" {
         return Ok(Json(Taken {}));
     }

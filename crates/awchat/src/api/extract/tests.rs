@@ -1,0 +1,1 @@
+//! What extractors take and refuse.

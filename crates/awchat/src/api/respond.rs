@@ -1,0 +1,246 @@
+//! The outermost layers: request id, one shape for every error, headers, one log line.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::Instrument;
+
+use crate::clock::Clock;
+use crate::error::{Error, ErrorBody};
+use crate::id;
+use crate::limits::Decision;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+const MAX_URI_BYTES: usize = 4096;
+const MAX_HEADERS: usize = 64;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// What the layers need to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Origins of web clients, as browsers send them; none: no CORS headers at all.
+    pub cors_origins: Vec<String>,
+    /// `RateLimit-Policy`, see [`crate::limits::Limits::policy`].
+    pub rate_limit_policy: String,
+    /// Times the requests.
+    pub clock: Clock,
+}
+
+/// The id of a request: a request extension, so that a handler can log it.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Arc<str>);
+
+/// Carries the limiter's decision from the extractor to the answer's headers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally(Arc<OnceLock<Decision>>);
+
+impl Tally {
+    /// The first decision stays: a request is counted once.
+    pub(super) fn set(&self, decision: Decision) {
+        let _ = self.0.set(decision);
+    }
+}
+
+#[derive(Clone)]
+struct Frame {
+    policy: HeaderValue,
+    clock: Clock,
+}
+
+/// Puts the layers around `router`: call it last, so that every answer passes through them.
+pub fn layers<S>(router: Router<S>, settings: &Settings) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let policy = HeaderValue::from_str(&settings.rate_limit_policy);
+    let policy = policy.unwrap_or_else(|_| HeaderValue::from_static(""));
+    let frame = Frame { policy, clock: settings.clock.clone() };
+    let router = router.layer(CatchPanicLayer::custom(panicked));
+    let router = if settings.cors_origins.is_empty() { router } else { router.layer(cors(&settings.cors_origins)) };
+    router.layer(middleware::from_fn_with_state(frame, answer))
+}
+
+/// The panic's message may hold anything: it goes to standard error by the panic hook, and nowhere else.
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    Error::internal("a handler panicked").into_response()
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    let name = HeaderName::from_static;
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::CACHE_CONTROL,
+            header::RANGE,
+            name("idempotency-key"),
+            name("last-event-id"),
+        ])
+        .expose_headers([
+            header::RETRY_AFTER,
+            X_REQUEST_ID,
+            RATELIMIT_LIMIT,
+            RATELIMIT_REMAINING,
+            RATELIMIT_RESET,
+            name("idempotent-replayed"),
+            name("aw-poll"),
+        ])
+        .max_age(Duration::from_secs(7200))
+}
+
+async fn answer(State(frame): State<Frame>, mut request: Request, next: Next) -> Response {
+    let started_ms = frame.clock.now_ms();
+    let id: Arc<str> = id::random().into();
+    let method = request.method().clone();
+    let is_api = request.uri().path().starts_with("/api/");
+    // The template, never the path: ids stay out of the log.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let tally = Tally::default();
+    request.extensions_mut().insert(tally.clone());
+    request.extensions_mut().insert(RequestId(id.clone()));
+
+    let span = tracing::error_span!("request", id = &*id);
+    let mut response = match too_large(request.uri(), request.headers()) {
+        Some(refusal) => refusal,
+        None => next.run(request).instrument(span).await,
+    };
+    one_shape(&mut response, &id);
+    add_headers(&mut response, &id, is_api);
+    if let Some(decision) = tally.0.get() {
+        add_rate_limit(response.headers_mut(), decision, &frame.policy);
+    }
+    if method == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
+    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
+    let ms = frame.clock.now_ms() - started_ms;
+    let status = response.status().as_u16();
+    tracing::info!(method = method.as_str(), route, status, ms, request_id = &*id, "request");
+    response
+}
+
+/// The head's limits. hyper's own are wider (see `server`), because its refusals have no body.
+fn too_large(uri: &Uri, headers: &HeaderMap) -> Option<Response> {
+    let refusal = |status: StatusCode, message: String| {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        response.extensions_mut().insert(ErrorBody { error: "bad_request", message });
+        Some(response)
+    };
+    if uri.path_and_query().is_some_and(|path| path.as_str().len() > MAX_URI_BYTES) {
+        return refusal(StatusCode::URI_TOO_LONG, format!("the URI must not be longer than {MAX_URI_BYTES} bytes"));
+    }
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if headers.len() > MAX_HEADERS || bytes > MAX_HEAD_BYTES {
+        let message = format!("a request may have {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes of them");
+        return refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message);
+    }
+    None
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    error: &'a str,
+    message: &'a str,
+    request_id: &'a str,
+}
+
+/// Gives every error the one body: ours from its [`ErrorBody`], the framework's from its status.
+fn one_shape(response: &mut Response, id: &str) {
+    let body = match response.extensions_mut().remove::<ErrorBody>() {
+        Some(body) => body,
+        None if is_foreign_error(response) => {
+            let (status, body) = translated(response.status());
+            *response.status_mut() = status;
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                response.headers_mut().entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
+            }
+            body
+        }
+        None => return,
+    };
+    let told = Told { error: body.error, message: &body.message, request_id: id };
+    // Three strings always serialise.
+    let json = serde_json::to_vec(&told).unwrap_or_default();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(json.len()));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    *response.body_mut() = Body::from(json);
+}
+
+/// An error that did not come from our table: a router's, an extractor's or a layer's, empty or plain text.
+fn is_foreign_error(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    (response.status().is_client_error() || response.status().is_server_error())
+        && !kind.starts_with("application/json")
+}
+
+/// The table's entry for a framework's status; what is wrong with the input is a 400.
+fn translated(status: StatusCode) -> (StatusCode, ErrorBody) {
+    let known = match status {
+        StatusCode::UNAUTHORIZED => Some(Error::Unauthorized("session token missing")),
+        StatusCode::NOT_FOUND => Some(Error::NotFound),
+        StatusCode::METHOD_NOT_ALLOWED => Some(Error::MethodNotAllowed),
+        StatusCode::PAYLOAD_TOO_LARGE => Some(Error::BadRequest("the body is too large".to_owned())),
+        StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::UNPROCESSABLE_ENTITY => {
+            Some(Error::BadRequest("the request cannot be parsed".to_owned()))
+        }
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Some(Error::Overloaded { retry_after_s: 1 }),
+        _ => None,
+    };
+    if let Some(error) = known {
+        let (status, code) = error.status_and_code();
+        return (status, ErrorBody { error: code, message: error.to_string() });
+    }
+    if status.is_client_error() {
+        let message = status.canonical_reason().unwrap_or("bad request").to_ascii_lowercase();
+        return (status, ErrorBody { error: "bad_request", message });
+    }
+    let body = ErrorBody { error: "internal_error", message: "internal error".to_owned() };
+    (StatusCode::INTERNAL_SERVER_ERROR, body)
+}
+
+fn add_headers(response: &mut Response, id: &str, is_api: bool) {
+    let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if is_api {
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        if unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+    }
+}
+
+fn add_rate_limit(headers: &mut HeaderMap, decision: &Decision, policy: &HeaderValue) {
+    headers.insert(RATELIMIT_LIMIT, HeaderValue::from(decision.limit));
+    headers.insert(RATELIMIT_REMAINING, HeaderValue::from(decision.remaining));
+    headers.insert(RATELIMIT_RESET, HeaderValue::from(decision.reset_s));
+    headers.insert(RATELIMIT_POLICY, policy.clone());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! Accepts connections, serves them within deadlines, and drains them when it is time to go.
+//!
+//! Sockets live in real time: the deadlines here run on the machine's clock, whatever clock the rest runs on.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use crate::app::App;
+use crate::clock::Clock;
+use crate::limits::network;
+use crate::{api, worker};
+
+mod body;
+mod watched;
+
+use body::{Answer, Timed};
+use watched::{Phase, Watched};
+
+/// hyper refuses a larger head with a bare 431. `api::respond` refuses from half of it on, with our own body.
+const HYPER_HEAD_BYTES: usize = 32 * 1024;
+/// What a connection may buffer of requests and answers.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// The pause after a failed accept: without file descriptors, trying at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Deadlines and numbers of connections.
+#[derive(Clone, Debug)]
+pub struct EdgeSettings {
+    /// From a connection's start, or from the first byte of a later request, until its head is whole.
+    pub head_timeout: Duration,
+    /// From an answer's end until the next request's first byte; pollers come each 2.5 to 15 seconds.
+    pub idle_timeout: Duration,
+    /// Until a body is whole; what is larger than 64 KiB gets a second more for each further 16 KiB.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of an answer that waits for it.
+    pub write_timeout: Duration,
+    /// How long requests in flight may go on after shutdown began.
+    pub drain_timeout: Duration,
+    /// Connections at once; further ones wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Connections at once of one client network (v4 address, v6 /64); further ones are closed.
+    /// Loopback and trusted proxies may have any number.
+    pub max_connections_per_address: u32,
+    /// Peers that speak for many clients.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for EdgeSettings {
+    /// A second below ten, so that a slow client is gone within ten.
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(9),
+            write_timeout: Duration::from_secs(9),
+            drain_timeout: Duration::from_secs(20),
+            max_connections: 4096,
+            max_connections_per_address: 64,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// Runs the whole server until `shutdown`: `/ready` says no and long polls answer at once; requests in flight and
+/// messages that are being sent come to their end; the database is closed. A load balancer looks at `/ready` before it
+/// sends elsewhere: for `unready_for` new connections are still taken.
+pub async fn run(listener: TcpListener, app: App, shutdown: CancellationToken, unready_for: Duration) {
+    let tasks = TaskTracker::new();
+    let stop_working = CancellationToken::new();
+    tasks.spawn(worker::run(app.clone(), stop_working.clone()));
+    tasks.close();
+    run_without_worker(listener, app.clone(), shutdown, unready_for).await;
+    stop_working.cancel();
+    tasks.wait().await;
+    app.store.close().await;
+}
+
+/// As [`run`], but nothing happens without a request: for tests that do the work when they choose.
+pub async fn run_without_worker(
+    listener: TcpListener,
+    app: App,
+    shutdown: CancellationToken,
+    unready_for: Duration,
+) {
+    let settings = EdgeSettings { trusted_proxies: app.config.trusted_proxies.clone(), ..EdgeSettings::default() };
+    let stop_accepting = CancellationToken::new();
+    let serving = serve(listener, api::router(app.clone()), settings, stop_accepting.clone());
+    let draining = async {
+        shutdown.cancelled().await;
+        app.draining.cancel();
+        app.clock.sleep(unready_for).await;
+        stop_accepting.cancel();
+    };
+    tokio::join!(serving, draining);
+    app.chat.finish().await;
+}
+
+/// Serves `router` on `listener` until `shutdown`; then accepts nothing more, closes idle connections, lets requests
+/// in flight finish for `drain_timeout`, and returns. Handlers see the peer as `ConnectInfo<SocketAddr>`.
+pub async fn serve(listener: TcpListener, router: Router, settings: EdgeSettings, shutdown: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(settings.max_connections));
+    let crowd = Crowd::default();
+    let tasks = TaskTracker::new();
+    let kill = CancellationToken::new();
+    let clock = Clock::system();
+    let connections = Connections { http: http(), router, clock: clock.clone(), settings, shutdown, kill };
+    while let Some((socket, peer, slot)) = connections.next(&listener, &slots).await {
+        let Some(seat) = connections.seat(&crowd, peer.ip()) else { continue };
+        let connections = connections.clone();
+        tasks.spawn(async move {
+            connections.run(socket, peer).await;
+            drop((seat, slot));
+        });
+    }
+    drop(listener);
+    tasks.close();
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = clock.sleep(connections.settings.drain_timeout) => {
+            tracing::warn!(connections = tasks.len(), "requests in flight are cut off");
+            connections.kill.cancel();
+            tasks.wait().await;
+        }
+    }
+}
+
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    // hyper has one deadline for an idle connection and a half-sent head; `Watched` tells them apart. The number of
+    // headers stays hyper's default of 100, which costs no allocation; `api::respond` refuses more than 64.
+    http.header_read_timeout(None).max_header_size(HYPER_HEAD_BYTES).max_buf_size(BUFFER_BYTES);
+    http
+}
+
+/// What every connection shares.
+#[derive(Clone)]
+struct Connections {
+    http: http1::Builder,
+    router: Router,
+    clock: Clock,
+    settings: EdgeSettings,
+    /// Finish what is in flight.
+    shutdown: CancellationToken,
+    /// Stop at once.
+    kill: CancellationToken,
+}
+
+type Slot = tokio::sync::OwnedSemaphorePermit;
+
+impl Connections {
+    /// The next connection, once there is room for it; `None` when it is time to go.
+    async fn next(&self, listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Slot)> {
+        let accept = async {
+            let slot = slots.clone().acquire_owned().await.ok()?;
+            loop {
+                match listener.accept().await {
+                    Ok((socket, peer)) => return Some((socket, peer, slot)),
+                    Err(error) if is_the_clients(&error) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "a connection cannot be accepted");
+                        self.clock.sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => None,
+            accepted = accept => accepted,
+        }
+    }
+
+    fn seat(&self, crowd: &Crowd, address: IpAddr) -> Option<Seat> {
+        let address = address.to_canonical();
+        let many = address.is_loopback() || self.settings.trusted_proxies.iter().any(|proxy| proxy.contains(&address));
+        let limit = if many { u32::MAX } else { self.settings.max_connections_per_address };
+        crowd.enter(network(address), limit)
+    }
+
+    async fn run(&self, socket: TcpStream, peer: SocketAddr) {
+        // Answers are small and written whole: nothing is gained by holding them back.
+        let _ = socket.set_nodelay(true);
+        let phase = Phase::default();
+        let socket = Watched::new(socket, phase.clone(), &self.settings, self.clock.clone());
+        let service = service_fn(|request| self.answer(request, peer, &phase));
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(socket), service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            _ = connection => {}
+            () = self.kill.cancelled() => {}
+        }
+    }
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        phase: &Phase,
+    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<> {
+        let busy = phase.busy();
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.insert(ConnectInfo(peer));
+        let body = match body.is_end_stream() {
+            true => Body::empty(),
+            false => Body::new(Timed::new(body, self.settings.body_timeout, self.clock.clone())),
+        };
+        // A router is always ready.
+        let answer = self.router.clone().call(Request::from_parts(parts, body));
+        async move { Ok(answer.await?.map(|body| Answer::new(body, busy))) }
+    }
+}
+
+/// Errors of accept that only say that a client has gone again.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::Interrupted
+    )
+}
+
+/// How many connections each network has.
+#[derive(Clone, Default)]
+struct Crowd(Arc<Mutex<HashMap<IpAddr, u32>>>);
+
+/// One connection of a network, until it is dropped.
+struct Seat {
+    crowd: Crowd,
+    network: IpAddr,
+}
+
+impl Crowd {
+    fn enter(&self, network: IpAddr, limit: u32) -> Option<Seat> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(network).or_insert(0);
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Seat { crowd: self.clone(), network })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut counts = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Bodies: a request's must arrive in time, an answer's tells when it is over.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+
+use super::watched::{Busy, Timer, timer};
+use crate::clock::Clock;
+
+/// What must arrive within the timeout alone: any JSON body.
+const FREE_BYTES: u64 = 64 * 1024;
+/// What must arrive in each further second: the slowest upload.
+const BYTES_PER_SECOND: u64 = 16 * 1024;
+
+/// A request's body that breaks off when it is too slow; hyper then closes the connection.
+pub(super) struct Timed {
+    body: Incoming,
+    clock: Clock,
+    timeout: Duration,
+    timer: Option<Timer>,
+    received: u64,
+    /// Seconds granted beyond the timeout for bytes beyond the free ones.
+    granted_s: u64,
+}
+
+impl Timed {
+    pub(super) fn new(body: Incoming, timeout: Duration, clock: Clock) -> Self {
+        Self { body, clock, timeout, timer: None, received: 0, granted_s: 0 }
+    }
+
+    /// Ready when time is up.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let running = self.timer.get_or_insert_with(|| timer(&self.clock, self.timeout));
+            if running.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let more_s = earned_s(self.received).saturating_sub(self.granted_s);
+            if more_s == 0 {
+                return Poll::Ready(());
+            }
+            self.granted_s += more_s;
+            self.timer = Some(timer(&self.clock, Duration::from_secs(more_s)));
+        }
+    }
+}
+
+fn earned_s(received: u64) -> u64 {
+    received.saturating_sub(FREE_BYTES) / BYTES_PER_SECOND
+}
+
+impl HttpBody for Timed {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(other) => Poll::Ready(other.map(|frame| frame.map_err(Into::into))),
+            Poll::Pending => self.poll_deadline(cx).map(|()| Some(Err(io::Error::from(ErrorKind::TimedOut).into()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body; the connection is busy until it is dropped.
+pub(super) struct Answer {
+    body: Body,
+    _busy: Busy,
+}
+
+impl Answer {
+    pub(super) fn new(body: Body, busy: Busy) -> Self {
+        Self { body, _busy: busy }
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_earned_by_large_bodies_only() {
+        let table = [(0, 0), (64 * 1024, 0), (80 * 1024 - 1, 0), (80 * 1024, 1), (20 * 1024 * 1024, 1276)];
+        for (received, seconds) in table {
+            assert_eq!(earned_s(received), seconds, "{received} bytes");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Slow, broken and leaving clients over real sockets.

@@ -1,0 +1,161 @@
+//! A socket that closes itself when its client is too slow.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::EdgeSettings;
+use crate::clock::Clock;
+
+pub(super) type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where a connection stands, shared by its socket and its service. The lowest two bits say where, the rest counts
+/// the requests, so that a deadline of an earlier request is never taken for one of this.
+#[derive(Clone, Default)]
+pub(super) struct Phase(Arc<AtomicU64>);
+
+/// A head is awaited, of a new connection or after its first byte.
+const HEAD: u64 = 0;
+/// Between an answer and the first byte of the next request.
+const IDLE: u64 = 1;
+/// A request is answered.
+const BUSY: u64 = 2;
+const PHASES: u64 = 3;
+
+impl Phase {
+    /// A request begins; it ends when the guard is dropped.
+    pub(super) fn busy(&self) -> Busy {
+        self.enter(BUSY);
+        Busy(self.clone())
+    }
+
+    fn enter(&self, phase: u64) {
+        let request = (self.0.load(Ordering::Relaxed) >> 2) + u64::from(phase == BUSY);
+        self.0.store(request << 2 | phase, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Held while a request is answered, its body's last byte included.
+pub(super) struct Busy(Phase);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.enter(IDLE);
+    }
+}
+
+/// A socket with deadlines for reading heads, for idling and for taking answers. A body's deadline is `Timed`'s.
+pub(super) struct Watched<S> {
+    socket: S,
+    phase: Phase,
+    clock: Clock,
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    write_timeout: Duration,
+    /// Runs while nothing comes, for the phase that it was set in.
+    reading: Option<(u64, Timer)>,
+    /// Runs while nothing is taken.
+    writing: Option<Timer>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(socket: S, phase: Phase, settings: &EdgeSettings, clock: Clock) -> Self {
+        Self {
+            socket,
+            phase,
+            clock,
+            head_timeout: settings.head_timeout,
+            idle_timeout: settings.idle_timeout,
+            write_timeout: settings.write_timeout,
+            reading: None,
+            writing: None,
+        }
+    }
+
+    /// Nothing came: an idle connection ends as if the client had closed it, a half-sent head with an error.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let phase = self.phase.now();
+        let timeout = match phase & PHASES {
+            HEAD => self.head_timeout,
+            IDLE => self.idle_timeout,
+            _ => {
+                self.reading = None;
+                return Poll::Pending;
+            }
+        };
+        let timer = match &mut self.reading {
+            Some((since, timer)) if *since == phase => timer,
+            reading => &mut reading.insert((phase, timer(&self.clock, timeout))).1,
+        };
+        ready!(timer.as_mut().poll(cx));
+        self.reading = None;
+        Poll::Ready(if phase & PHASES == IDLE { Ok(()) } else { Err(ErrorKind::TimedOut.into()) })
+    }
+
+    /// Keeps the deadline of a write that made progress, or none.
+    fn poll_stall<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.writing = None;
+            return written;
+        }
+        let timer = self.writing.get_or_insert_with(|| timer(&self.clock, self.write_timeout));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if Pin::new(&mut self.socket).poll_read(cx, buf)?.is_pending() {
+            return self.poll_silence(cx);
+        }
+        if buf.filled().len() > before && self.phase.now() & PHASES == IDLE {
+            self.phase.enter(HEAD);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.poll_stall(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.poll_stall(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// A timer that owns its clock.
+pub(super) fn timer(clock: &Clock, duration: Duration) -> Timer {
+    let clock = clock.clone();
+    Box::pin(async move { clock.sleep(duration).await })
+}
