@@ -87,7 +87,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("app", &["auth", "chat", "config", "files", "intercom", "limits", "push", "shared", "store"]),
     ("worker", &["app", "chat", "config", "push", "store"]),
     ("api", &["app", "auth", "chat", "config", "files", "intercom", "limits", "shared", "store"]),
-    ("server", &["api", "app", "config", "worker"]),
+    ("server", &["api", "app", "config", "limits", "worker"]),
     ("dev", &["api", "app", "auth", "config", "server"]),
 ];
 const OPEN_TO_ALL: &[&str] = &["error", "clock", "id"];
