@@ -169,7 +169,7 @@ fn seen(
 ) -> Option<Seen> {
     let part_type = if is_source { "source" } else { part.part_type.as_deref()? };
     let kind = side(part.author.as_ref()?)?;
-    if !may_carry_a_message(part_type) {
+    if !is_source && !may_carry_a_message(part_type) {
         return None;
     }
     let id = part.id.as_ref().map(wire::Id::as_str).filter(|id| id.bytes().all(|b| b.is_ascii_alphanumeric()))?;
@@ -179,7 +179,10 @@ fn seen(
     let (body, html, attachments) = if redacted {
         Default::default()
     } else {
-        (text_of(&raw), clean_html(&raw), attachments(conversation, id, part, &raw))
+        {
+            let read = html::read(&raw);
+            (read.text, read.html, attachments(conversation, id, part, read.pictures))
+        }
     };
     if body.is_empty() && attachments.is_empty() && !redacted {
         return None; // A change of state, not a message.
@@ -204,13 +207,12 @@ fn seen(
     })
 }
 
-/// The allow-list. All but the first three carry words for the user only when an operator says something while
+/// The allow-list. All but the first two carry words for the user only when an operator says something while
 /// closing, assigning or the like, or when a user's reply opens the conversation; bare, they are changes of state.
 fn may_carry_a_message(part_type: &str) -> bool {
     matches!(
         part_type,
-        "source"
-            | "comment"
+        "comment"
             | "quick_reply"
             | "open"
             | "close"
@@ -260,7 +262,12 @@ fn options(part: &wire::Part) -> Option<String> {
 
 /// The files of a part, then the pictures in its text that are not among them. Ids depend only on the place, so
 /// that they survive Intercom's changing addresses.
-fn attachments(conversation: &ConversationId, part_id: &str, part: &wire::Part, body: &str) -> Vec<Attachment> {
+fn attachments(
+    conversation: &ConversationId,
+    part_id: &str,
+    part: &wire::Part,
+    pictures: Vec<String>,
+) -> Vec<Attachment> {
     let id = |index: usize| format!("ic_{conversation}_{part_id}_{index}");
     let mut known: Vec<String> = Vec::new();
     let mut found = Vec::new();
@@ -277,14 +284,15 @@ fn attachments(conversation: &ConversationId, part_id: &str, part: &wire::Part, 
             url: url.to_owned(),
         });
     }
-    for url in html::pictures(body).into_iter().filter(|url| is_web(url)) {
+    let mut index = part.attachments.len();
+    for url in pictures.into_iter().filter(|url| is_web(url)) {
         if known.iter().any(|known| known == without_query(&url)) {
             continue;
         }
-        let index = part.attachments.len().max(known.len());
         known.push(without_query(&url).to_owned());
         let (name, content_type) = (name_of(&url), content_type_of(&url).to_owned());
         found.push(Attachment { id: id(index), name, content_type, size: None, width: None, height: None, url });
+        index += 1;
     }
     found
 }
