@@ -168,7 +168,8 @@ fn seen(
     is_source: bool,
 ) -> Option<Seen> {
     let part_type = if is_source { "source" } else { part.part_type.as_deref()? };
-    let kind = side(part.author.as_ref()?)?;
+    let author = part.author.as_ref()?;
+    let kind = side(author)?;
     if !is_source && !may_carry_a_message(part_type) {
         return None;
     }
@@ -176,25 +177,23 @@ fn seen(
     let redacted = part.redacted == Some(true);
     let options = || if part_type == "quick_reply" { options(part) } else { None };
     let raw = part.body.clone().filter(|body| !body.trim().is_empty()).or_else(options).unwrap_or_default();
-    let (body, html, attachments) = if redacted {
+    let (read, attachments) = if redacted {
         Default::default()
     } else {
-        {
-            let read = html::read(&raw);
-            (read.text, read.html, attachments(conversation, id, part, read.pictures))
-        }
+        let mut read = html::read(&raw);
+        let pictures = std::mem::take(&mut read.pictures);
+        (read, attachments(conversation, id, part, pictures))
     };
-    if body.is_empty() && attachments.is_empty() && !redacted {
+    if read.text.is_empty() && attachments.is_empty() && !redacted {
         return None; // A change of state, not a message.
     }
     let created_at = part.created_at.unwrap_or(conversation_created_at);
-    let author = part.author.as_ref()?;
     Some(Seen {
         message: Message {
             id: id.to_owned(),
             author: shown(author, kind),
-            body,
-            html,
+            body: read.text,
+            html: read.html,
             attachments,
             created_at,
             redacted,
@@ -202,7 +201,7 @@ fn seen(
         part_type: part_type.to_owned(),
         from_api: part.app_package_code.as_deref().is_some_and(|code| !code.is_empty()),
         is_source,
-        author_contact: if kind_is_contact(author) { contact_id(author.id.as_ref()) } else { None },
+        author_contact: if kind == AuthorKind::User { contact_id(author.id.as_ref()) } else { None },
         updated_at: part.updated_at.unwrap_or(created_at),
     })
 }
@@ -233,10 +232,6 @@ fn side(author: &wire::Author) -> Option<AuthorKind> {
         "admin" | "team" => Some(if by_machine { AuthorKind::Bot } else { AuthorKind::Operator }),
         _ => None,
     }
-}
-
-fn kind_is_contact(author: &wire::Author) -> bool {
-    side(author) == Some(AuthorKind::User)
 }
 
 fn shown(author: &wire::Author, kind: AuthorKind) -> Author {

@@ -213,6 +213,21 @@ async fn an_open_circuit_refuses_at_once_and_the_probe_closes_it() {
 }
 
 #[tokio::test]
+async fn refused_credentials_open_the_circuit_and_a_forbidden_chore_does_not() {
+    let forbidden = |code: &str| refusal(403, code, "x");
+    let script = Script::of([forbidden("action_forbidden"), forbidden("api_plan_restricted")]);
+    for expected in [Ok(()), Err(Reason::Auth)] {
+        let error = script.intercom.note(&conversation(), "x").await.expect_err("forbidden");
+        assert!(matches!(error, CallError::Auth { status: 403 }));
+        let circuit = match script.intercom.status().circuit {
+            Circuit::Open { reason, .. } => Err(reason),
+            Circuit::Closed | Circuit::HalfOpen => Ok(()),
+        };
+        assert_eq!(circuit, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_contact_is_found_through_merges() {
     let gone = |id: &str| with_headers(410, &format!("Link: </contacts/{id}>; rel=\"canonical\"\r\n"), "{}");
     let script = Script::of([gone("c1"), gone("c2"), answer(200, json!({ "id": "c2", "external_id": "bob" }))]);

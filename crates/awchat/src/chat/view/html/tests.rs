@@ -82,7 +82,7 @@ fn deep_and_broken_html_takes_no_long_time() {
     for piece in
         ["<p><div>", "<b><i>", "<a href=x>", "<table><td>", "<ul><li>", "</p><", "<br", "<div></b>", "<b><div></b>"]
     {
-        let html = format!("{}</p>", piece.repeat(150_000 / piece.len()));
+        let html = format!("{}</p>", piece.repeat(60_000 / piece.len()));
         assert!(clean_html(&html).len() < 10 * html.len());
     }
 }
