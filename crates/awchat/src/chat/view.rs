@@ -168,30 +168,32 @@ fn seen(
     is_source: bool,
 ) -> Option<Seen> {
     let part_type = if is_source { "source" } else { part.part_type.as_deref()? };
-    let kind = side(part.author.as_ref()?)?;
-    if !may_carry_a_message(part_type) {
+    let author = part.author.as_ref()?;
+    let kind = side(author)?;
+    if !is_source && !may_carry_a_message(part_type) {
         return None;
     }
     let id = part.id.as_ref().map(wire::Id::as_str).filter(|id| id.bytes().all(|b| b.is_ascii_alphanumeric()))?;
     let redacted = part.redacted == Some(true);
     let options = || if part_type == "quick_reply" { options(part) } else { None };
     let raw = part.body.clone().filter(|body| !body.trim().is_empty()).or_else(options).unwrap_or_default();
-    let (body, html, attachments) = if redacted {
+    let (read, attachments) = if redacted {
         Default::default()
     } else {
-        (text_of(&raw), clean_html(&raw), attachments(conversation, id, part, &raw))
+        let mut read = html::read(&raw);
+        let pictures = std::mem::take(&mut read.pictures);
+        (read, attachments(conversation, id, part, pictures))
     };
-    if body.is_empty() && attachments.is_empty() && !redacted {
+    if read.text.is_empty() && attachments.is_empty() && !redacted {
         return None; // A change of state, not a message.
     }
     let created_at = part.created_at.unwrap_or(conversation_created_at);
-    let author = part.author.as_ref()?;
     Some(Seen {
         message: Message {
             id: id.to_owned(),
             author: shown(author, kind),
-            body,
-            html,
+            body: read.text,
+            html: read.html,
             attachments,
             created_at,
             redacted,
@@ -199,18 +201,17 @@ fn seen(
         part_type: part_type.to_owned(),
         from_api: part.app_package_code.as_deref().is_some_and(|code| !code.is_empty()),
         is_source,
-        author_contact: if kind_is_contact(author) { contact_id(author.id.as_ref()) } else { None },
+        author_contact: if kind == AuthorKind::User { contact_id(author.id.as_ref()) } else { None },
         updated_at: part.updated_at.unwrap_or(created_at),
     })
 }
 
-/// The allow-list. All but the first three carry words for the user only when an operator says something while
+/// The allow-list. All but the first two carry words for the user only when an operator says something while
 /// closing, assigning or the like, or when a user's reply opens the conversation; bare, they are changes of state.
 fn may_carry_a_message(part_type: &str) -> bool {
     matches!(
         part_type,
-        "source"
-            | "comment"
+        "comment"
             | "quick_reply"
             | "open"
             | "close"
@@ -231,10 +232,6 @@ fn side(author: &wire::Author) -> Option<AuthorKind> {
         "admin" | "team" => Some(if by_machine { AuthorKind::Bot } else { AuthorKind::Operator }),
         _ => None,
     }
-}
-
-fn kind_is_contact(author: &wire::Author) -> bool {
-    side(author) == Some(AuthorKind::User)
 }
 
 fn shown(author: &wire::Author, kind: AuthorKind) -> Author {
@@ -260,7 +257,12 @@ fn options(part: &wire::Part) -> Option<String> {
 
 /// The files of a part, then the pictures in its text that are not among them. Ids depend only on the place, so
 /// that they survive Intercom's changing addresses.
-fn attachments(conversation: &ConversationId, part_id: &str, part: &wire::Part, body: &str) -> Vec<Attachment> {
+fn attachments(
+    conversation: &ConversationId,
+    part_id: &str,
+    part: &wire::Part,
+    pictures: Vec<String>,
+) -> Vec<Attachment> {
     let id = |index: usize| format!("ic_{conversation}_{part_id}_{index}");
     let mut known: Vec<String> = Vec::new();
     let mut found = Vec::new();
@@ -277,14 +279,15 @@ fn attachments(conversation: &ConversationId, part_id: &str, part: &wire::Part, 
             url: url.to_owned(),
         });
     }
-    for url in html::pictures(body).into_iter().filter(|url| is_web(url)) {
+    let mut index = part.attachments.len();
+    for url in pictures.into_iter().filter(|url| is_web(url)) {
         if known.iter().any(|known| known == without_query(&url)) {
             continue;
         }
-        let index = part.attachments.len().max(known.len());
         known.push(without_query(&url).to_owned());
         let (name, content_type) = (name_of(&url), content_type_of(&url).to_owned());
         found.push(Attachment { id: id(index), name, content_type, size: None, width: None, height: None, url });
+        index += 1;
     }
     found
 }

@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn forgets_what_is_older_than_the_window() {
         check("xxxxx|.....", None);
-        check("xxxxx|....xxxxx", Some(Reason::Failures));
+        check("xxxxx|.....xxxxx", Some(Reason::Failures));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub use budget::Class;
 const VERSION: HeaderName = HeaderName::from_static("intercom-version");
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Shorter than load balancers keep a silent connection: a write on one that is just being closed would be ambiguous.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 const KNOWN_TAGS: usize = 1_000;
 
 /// How to reach one Intercom workspace.
@@ -180,6 +182,7 @@ impl Intercom {
             .default_headers(headers(&settings.access_token)?)
             // Half of the whole, so that "no connection" is told from "no answer" also with short timeouts.
             .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout / 2))
+            .pool_idle_timeout(IDLE_CONNECTION)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| Misconfigured::Client(error.without_url()))?;

@@ -6,13 +6,13 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, Error as _, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
-/// An id as text, whether the JSON has a string or an integer. Never empty.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Id(pub String);
+mod tolerant;
+
+pub use tolerant::Id;
+use tolerant::{tolerant, tolerant_list};
 
 /// An admin, of `GET /me` and `GET /admins/{id}`. The e-mail address is left out on purpose.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -381,47 +381,4 @@ pub struct Notification {
 pub struct NotificationData {
     /// A conversation, a ticket, a contact or a wrapper, by topic.
     pub item: Value,
-}
-
-impl Id {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Id {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextOrInteger;
-        impl Visitor<'_> for TextOrInteger {
-            type Value = Id;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an integer")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Id, E> {
-                if text.is_empty() { Err(E::custom("empty id")) } else { Ok(Id(text.to_owned())) }
-            }
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Id, E> {
-                Ok(Id(number.to_string()))
-            }
-            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Id, E> {
-                Ok(Id(number.to_string()))
-            }
-        }
-        deserializer.deserialize_any(TextOrInteger)
-    }
-}
-
-/// `None` for whatever is not a `T`: null, absent, or of another type.
-fn tolerant<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let value = Value::deserialize(deserializer).map_err(D::Error::custom)?;
-    Ok(if value.is_null() { None } else { serde_json::from_value(value).ok() })
-}
-
-/// The items that are a `T`; none if it is not a list.
-fn tolerant_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::Array(items) => items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect(),
-        _ => Vec::new(),
-    })
 }

@@ -1,12 +1,16 @@
 //! Message bodies: what is HTML becomes plain text and a safe subset of HTML, what is plain text stays what it is.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use ammonia::Builder;
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::states::RawKind;
 use html5ever::tokenizer::{BufferQueue, Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
 use unicode_normalization::UnicodeNormalization;
+
+#[cfg(test)]
+mod tests;
 
 /// Elements that stand on lines of their own.
 const BLOCKS: [&str; 19] = [
@@ -32,6 +36,11 @@ const BLOCKS: [&str; 19] = [
 ];
 /// Elements whose content nobody is meant to read.
 const UNREAD: [&str; 5] = ["script", "style", "title", "svg", "math"];
+/// Elements that end without a tag that says so.
+const ENDED_BY_OTHERS: [&str; 14] =
+    ["p", "li", "td", "th", "tr", "tbody", "br", "img", "hr", "wbr", "col", "input", "meta", "link"];
+/// How many other elements may be open at once.
+const DEEPEST: usize = 100;
 /// What [`clean_html`] leaves.
 const ALLOWED: [&str; 14] =
     ["p", "br", "b", "strong", "i", "em", "u", "a", "ul", "ol", "li", "code", "pre", "blockquote"];
@@ -46,9 +55,33 @@ pub fn text_of(body: &str) -> String {
 /// A body as the subset of HTML that a client may insert as it is: paragraphs, emphasis, lists, code, quotes, links.
 /// Text without markup is wrapped as by [`html_of_plain`].
 pub fn clean_html(body: &str) -> String {
+    read(body).html
+}
+
+/// What a body is to a reader.
+#[derive(Default)]
+pub(super) struct Body {
+    /// As [`text_of`].
+    pub(super) text: String,
+    /// As [`clean_html`].
+    pub(super) html: String,
+    /// The addresses of its pictures, in order.
+    pub(super) pictures: Vec<String>,
+}
+
+/// All of it in one go.
+pub(super) fn read(body: &str) -> Body {
     if !is_html(body) {
-        return html_of_plain(&plain(body));
+        let text = plain(body);
+        return Body { html: html_of_plain(&text), text, pictures: Vec::new() };
     }
+    let walk = walked(body, Links::WithTarget);
+    // What is nested deeper than any letter costs a parser the square of its depth: of that, only the text.
+    let html = if walk.deepest > DEEPEST { html_of_plain(&walk.text) } else { cleaned(body) };
+    Body { text: walk.text, html, pictures: walk.pictures }
+}
+
+fn cleaned(html: &str) -> String {
     let cleaned = Builder::empty()
         .tags(ALLOWED.into())
         .clean_content_tags(UNREAD.into())
@@ -57,8 +90,22 @@ pub fn clean_html(body: &str) -> String {
         .url_relative(ammonia::UrlRelative::Deny)
         .link_rel(Some("noopener noreferrer nofollow"))
         .set_tag_attribute_value("a", "target", "_blank")
-        .clean(body);
-    cleaned.to_string().trim().to_owned()
+        .clean(&with_paragraphs(html));
+    cleaned.to_string().replace("<p></p>", "").trim().to_owned()
+}
+
+/// Blocks that are not allowed become paragraphs, lest their words run together. What comes out is yet to be cleaned.
+fn with_paragraphs(html: &str) -> String {
+    let mut pieces = html.split('<');
+    let mut renamed = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (slash, rest) = piece.strip_prefix('/').map_or(("<", piece), |rest| ("</", rest));
+        let foreign = BLOCKS.iter().find(|name| !ALLOWED.contains(name) && is_tag(rest, name));
+        renamed.push_str(slash);
+        renamed.push_str(foreign.map_or("", |_| "p"));
+        renamed.push_str(&rest[foreign.map_or(0, |name| name.len())..]);
+    }
+    renamed
 }
 
 /// A plain text as HTML: escaped, one `<br>` for each line break, in a `<p>`. Empty for an empty text.
@@ -97,25 +144,19 @@ pub fn normalised_html(html: &str) -> String {
     normalised_text(&walked(html, Links::LabelOnly).text)
 }
 
-/// The addresses of the pictures in a body, in order.
-pub(super) fn pictures(body: &str) -> Vec<String> {
-    if body.contains('<') { walked(body, Links::LabelOnly).pictures } else { Vec::new() }
+/// Whether a body is markup rather than a text that mentions some: it closes an element, or has a void one.
+fn is_html(body: &str) -> bool {
+    const OTHERS: [&str; 8] = ["a", "span", "font", "s", "del", "html", "body", "td"];
+    body.split('<').skip(1).any(|piece| match piece.strip_prefix('/') {
+        Some(rest) => [&ALLOWED[..], &BLOCKS, &UNREAD, &OTHERS].into_iter().flatten().any(|name| is_tag(rest, name)),
+        None => ["br", "img", "hr"].iter().any(|name| is_tag(piece, name)),
+    })
 }
 
-/// Whether a body is markup rather than a text that mentions some: it closes an element of ours, or has a void one.
-fn is_html(body: &str) -> bool {
-    let tags = body.match_indices('<').map(|(at, _)| &body[at + 1..]);
-    let named = |rest: &str, name: &str| {
-        rest.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-            && rest[name.len()..].starts_with(|c: char| c == '>' || c == '/' || c.is_whitespace())
-    };
-    let closes = |rest: &str| {
-        let known = ["a", "span", "font", "s", "del", "html", "body", "td"];
-        rest.strip_prefix('/').is_some_and(|rest| {
-            [&ALLOWED[..], &BLOCKS, &UNREAD, &known].into_iter().flatten().any(|name| named(rest, name))
-        })
-    };
-    tags.into_iter().any(|rest| closes(rest) || ["br", "img", "hr"].iter().any(|name| named(rest, name)))
+/// Whether what follows a `<` is this tag.
+fn is_tag(rest: &str, name: &str) -> bool {
+    rest.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+        && rest[name.len()..].starts_with(|c: char| c == '>' || c == '/' || c.is_ascii_whitespace())
 }
 
 fn plain(text: &str) -> String {
@@ -145,6 +186,11 @@ struct Walk {
     marker_to: Option<usize>,
     /// The element whose content is skipped.
     skipping: Option<String>,
+    /// How often each element is open.
+    open: HashMap<String, usize>,
+    /// How many elements are open, and the most that ever were.
+    depth: usize,
+    deepest: usize,
 }
 
 struct Sink(RefCell<Walk>);
@@ -159,6 +205,9 @@ fn walked(html: &str, links: Links) -> Walk {
         pre: 0,
         marker_to: None,
         skipping: None,
+        open: HashMap::new(),
+        depth: 0,
+        deepest: 0,
     };
     let input = BufferQueue::default();
     input.push_back(StrTendril::from(html));
@@ -209,6 +258,7 @@ impl Walk {
             }
             return TokenSinkResult::Continue;
         }
+        self.count(name, starts);
         match name {
             "script" | "style" | "title" if starts => {
                 self.skipping = Some(name.to_owned());
@@ -224,6 +274,21 @@ impl Walk {
             _ => {}
         }
         TokenSinkResult::Continue
+    }
+
+    fn count(&mut self, name: &str, starts: bool) {
+        if ENDED_BY_OTHERS.contains(&name) {
+            return;
+        }
+        let open = self.open.entry(name.to_owned()).or_default();
+        if starts {
+            *open += 1;
+            self.depth += 1;
+            self.deepest = self.deepest.max(self.depth);
+        } else if *open > 0 {
+            *open -= 1;
+            self.depth -= 1;
+        }
     }
 
     fn block(&mut self, name: &str, starts: bool) {
