@@ -85,26 +85,40 @@ impl Default for EdgeSettings {
 /// messages that are being sent come to their end; the database is closed. A load balancer looks at `/ready` before it
 /// sends elsewhere: for `unready_for` new connections are still taken.
 pub async fn run(listener: TcpListener, app: App, shutdown: CancellationToken, unready_for: Duration) {
+    let router = api::router(app.clone());
+    run_with(listener, app, router, shutdown, unready_for).await;
+}
+
+/// As [`run`], with routes of the caller's beside the API's.
+pub async fn run_with(
+    listener: TcpListener,
+    app: App,
+    router: Router,
+    shutdown: CancellationToken,
+    unready_for: Duration,
+) {
     let tasks = TaskTracker::new();
     let stop_working = CancellationToken::new();
     tasks.spawn(worker::run(app.clone(), stop_working.clone()));
     tasks.close();
-    run_without_worker(listener, app.clone(), shutdown, unready_for).await;
+    answer(listener, &app, router, shutdown, unready_for).await;
     stop_working.cancel();
     tasks.wait().await;
     app.store.close().await;
 }
 
-/// As [`run`], but nothing happens without a request: for tests that do the work when they choose.
-pub async fn run_without_worker(
+/// Answers requests until `shutdown`, as [`run`] does, but nothing happens without a request: for tests that do the
+/// work when they choose.
+pub async fn answer(
     listener: TcpListener,
-    app: App,
+    app: &App,
+    router: Router,
     shutdown: CancellationToken,
     unready_for: Duration,
 ) {
     let settings = EdgeSettings { trusted_proxies: app.config.trusted_proxies.clone(), ..EdgeSettings::default() };
     let stop_accepting = CancellationToken::new();
-    let serving = serve(listener, api::router(app.clone()), settings, stop_accepting.clone());
+    let serving = serve(listener, router, settings, stop_accepting.clone());
     let draining = async {
         shutdown.cancelled().await;
         app.draining.cancel();

@@ -75,7 +75,8 @@ pub fn fingerprint(message: &Message) -> String {
         return "redacted".to_owned();
     }
     let mut digest = Sha256::new();
-    digest.update(view::normalised_text(&message.body));
+    // Of the HTML: as text, a link that Intercom made of an address would be spelled out.
+    digest.update(view::normalised_html(&message.html));
     for attachment in &message.attachments {
         digest.update([0]);
         digest.update(&attachment.name);
@@ -92,6 +93,11 @@ pub fn content(body: &str) -> String {
 pub fn creator<'a>(rows: &'a [Outbound], snapshot: &Snapshot, origin: &'a Origin) -> Option<&'a Outbound> {
     let source = snapshot.messages.iter().find(|seen| seen.is_source)?;
     Binder { rows, taken: Vec::new(), of: of(origin) }.row_of(source)
+}
+
+/// The same of a message at Intercom.
+fn content_of(seen: &Seen) -> String {
+    hex::encode(Sha256::digest(view::normalised_html(&seen.message.html)))
 }
 
 /// Decides what a snapshot changes. `known` holds what we have of the snapshot's messages, `rows` the journal's
@@ -219,7 +225,7 @@ impl<'a> Binder<'a> {
         open && row.part_id.is_none()
             && !self.taken.contains(&row.id.as_str())
             && seen.message.created_at >= row.created_ms.div_euclid(1000) - CLOCK_DIFFERENCE_S
-            && row.content == content(&seen.message.body)
+            && row.content == content_of(seen)
     }
 
     /// A second message with the words of one that we sent more than once without knowing.
@@ -230,7 +236,7 @@ impl<'a> Binder<'a> {
                 row.state == Journal::Sent
                     && row.attempts > 1
                     && row.part_id.as_deref().is_some_and(|part| part != seen.message.id)
-                    && row.content == content(&seen.message.body)
+                    && row.content == content_of(seen)
             })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use awchat::app::App;
 use awchat::clock::Clock;
 use awchat::config::Config;
-use awchat::{auth, id, server, worker};
+use awchat::{api, auth, id, server, worker};
 use reqwest::header::HeaderMap;
 use sandbox::openapi::Document;
 use sandbox::{Operator, Sandbox};
@@ -68,11 +68,17 @@ impl World {
         let url = format!("http://{}", listener.local_addr().expect("a bound address"));
         sandbox.send_webhooks_to(format!("{url}/webhooks/intercom"));
         let shutdown = CancellationToken::new();
-        let serving = if live {
-            tokio::spawn(server::run(listener, app.clone(), shutdown.clone()))
-        } else {
-            tokio::spawn(server::run_without_worker(listener, app.clone(), shutdown.clone()))
-        };
+        let serving = tokio::spawn({
+            let (app, shutdown) = (app.clone(), shutdown.clone());
+            async move {
+                if live {
+                    server::run(listener, app, shutdown, Duration::ZERO).await;
+                } else {
+                    let router = api::router(app.clone());
+                    server::answer(listener, &app, router, shutdown, Duration::ZERO).await;
+                }
+            }
+        });
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
         Self { sandbox, app, clock, url, http, shutdown, serving: Some(serving), _folder: folder }
     }
