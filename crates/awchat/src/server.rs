@@ -17,7 +17,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -48,7 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub struct EdgeSettings {
     /// From a connection's start, or from the first byte of a later request, until its head is whole.
     pub head_timeout: Duration,
-    /// From an answer's end until the next request's first byte; pollers come each 2.5 to 15 seconds.
+    /// From an answer's end until the next request's head; pollers come each 2.5 to 15 seconds.
     pub idle_timeout: Duration,
     /// Until a body is whole; what is larger than 64 KiB gets a second more for each further 16 KiB.
     pub body_timeout: Duration,
@@ -137,7 +137,8 @@ pub async fn serve(listener: TcpListener, router: Router, settings: EdgeSettings
     let tasks = TaskTracker::new();
     let kill = CancellationToken::new();
     let clock = Clock::system();
-    let connections = Connections { http: http(), router, clock: clock.clone(), settings, shutdown, kill };
+    let connections =
+        Connections { http: http(settings.idle_timeout), router, clock: clock.clone(), settings, shutdown, kill };
     while let Some((socket, peer, slot)) = connections.next(&listener, &slots).await {
         let Some(seat) = connections.seat(&crowd, peer.ip()) else { continue };
         let connections = connections.clone();
@@ -158,11 +159,13 @@ pub async fn serve(listener: TcpListener, router: Router, settings: EdgeSettings
     }
 }
 
-fn http() -> http1::Builder {
+fn http(idle_timeout: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
-    // hyper has one deadline for an idle connection and a half-sent head; `Watched` tells them apart. The number of
-    // headers stays hyper's default of 100, which costs no allocation; `api::respond` refuses more than 64.
-    http.header_read_timeout(None).max_header_size(HYPER_HEAD_BYTES).max_buf_size(BUFFER_BYTES);
+    // hyper has one deadline for idling and for a half-sent head. It is set for idling; the head's, which is shorter,
+    // is kept by `Watched`. The number of headers stays hyper's default of 100, which costs no allocation;
+    // `api::respond` refuses more than 64.
+    http.timer(TokioTimer::new()).header_read_timeout(idle_timeout);
+    http.max_header_size(HYPER_HEAD_BYTES).max_buf_size(BUFFER_BYTES);
     http
 }
 

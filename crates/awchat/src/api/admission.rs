@@ -77,3 +77,72 @@ async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Res
     slot.release();
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use tokio::sync::Notify;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// One place; `/work` holds it until told, `/poll` gives it back before it waits.
+    fn app(clock: &Clock, go_on: &Arc<Notify>) -> Router {
+        let (work, poll) = (go_on.clone(), go_on.clone());
+        let work = async move || work.notified().await;
+        let poll = async move |slot: Slot| {
+            slot.release();
+            poll.notified().await;
+        };
+        let routes =
+            Router::new().route("/work", get(work)).route("/poll", get(poll)).route("/quick", get(async || ()));
+        limited(routes, 1, clock.clone())
+    }
+
+    async fn ask(app: &Router, path: &str) -> Response {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        app.clone().oneshot(request).await.expect("infallible")
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_waits_a_second_and_is_refused() {
+        let (clock, go_on) = (Clock::manual(0), Arc::new(Notify::new()));
+        let app = app(&clock, &go_on);
+        let busy = tokio::spawn({
+            let app = app.clone();
+            async move { ask(&app, "/work").await }
+        });
+        tokio::task::yield_now().await;
+        let waiting = tokio::spawn({
+            let app = app.clone();
+            async move { ask(&app, "/quick").await }
+        });
+        tokio::task::yield_now().await;
+        clock.advance(999);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        clock.advance(1);
+        let refused = waiting.await.expect("answered");
+        assert_eq!((refused.status(), &refused.headers()["retry-after"]), (StatusCode::SERVICE_UNAVAILABLE, &1.into()));
+        go_on.notify_waiters();
+        assert_eq!(busy.await.expect("answered").status(), StatusCode::OK);
+        assert_eq!(ask(&app, "/quick").await.status(), StatusCode::OK, "the place is free again");
+    }
+
+    #[tokio::test]
+    async fn a_long_poll_takes_no_place_while_it_waits() {
+        let (clock, go_on) = (Clock::manual(0), Arc::new(Notify::new()));
+        let app = app(&clock, &go_on);
+        let polling = tokio::spawn({
+            let app = app.clone();
+            async move { ask(&app, "/poll").await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(ask(&app, "/quick").await.status(), StatusCode::OK);
+        assert!(!polling.is_finished());
+        go_on.notify_waiters();
+        assert_eq!(polling.await.expect("answered").status(), StatusCode::OK);
+    }
+}

@@ -315,15 +315,30 @@ fn depth(json: &[u8]) -> usize {
 /// `stars: must be an integer` from what serde tells; the refused value itself is left out, it is the user's.
 fn rule_of(path: &str, told: &str) -> String {
     let told = told.rsplit_once(" at line ").map_or(told, |(told, _)| told);
-    let prefix = if path == "." { String::new() } else { path.chars().take(MAX_PATH_CHARS).collect() };
-    if let Some(field) = told.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-        let dot = if prefix.is_empty() { "" } else { "." };
-        return format!("{prefix}{dot}{field}: is required");
+    let path: String = if path == "." { String::new() } else { path.chars().take(MAX_PATH_CHARS).collect() };
+    let about_member = [("missing field `", "is required"), ("duplicate field `", "must be given once")];
+    for (start, rule) in about_member {
+        if let Some(field) = told.strip_prefix(start).and_then(|rest| rest.strip_suffix('`')) {
+            let dot = if path.is_empty() { "" } else { "." };
+            return format!("{path}{dot}{field}: {rule}");
+        }
     }
-    let subject = if prefix.is_empty() { "input" } else { &prefix };
+    let subject = if path.is_empty() { "the input" } else { &path };
     match told.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("{subject}: must be {expected}"),
+        Some((_, expected)) => format!("{subject}: must be {}", in_json(expected)),
         None => format!("{subject}: {told}"),
+    }
+}
+
+/// JSON's word for what serde expects.
+fn in_json(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize" => "an integer in range",
+        "f32" | "f64" => "a number",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        record if record.starts_with("struct ") => "an object",
+        other => other,
     }
 }
 

@@ -53,15 +53,15 @@ impl Drop for Busy {
     }
 }
 
-/// A socket with deadlines for reading heads, for idling and for taking answers. A body's deadline is `Timed`'s.
+/// A socket with deadlines for heads that were begun and for answers that are not taken. A request body's deadline is
+/// `Timed`'s, an idle connection's is hyper's.
 pub(super) struct Watched<S> {
     socket: S,
     phase: Phase,
     clock: Clock,
     head_timeout: Duration,
-    idle_timeout: Duration,
     write_timeout: Duration,
-    /// Runs while nothing comes, for the phase that it was set in.
+    /// Runs while a head is awaited, for the request that it was set for.
     reading: Option<(u64, Timer)>,
     /// Runs while nothing is taken.
     writing: Option<Timer>,
@@ -74,31 +74,25 @@ impl<S> Watched<S> {
             phase,
             clock,
             head_timeout: settings.head_timeout,
-            idle_timeout: settings.idle_timeout,
             write_timeout: settings.write_timeout,
             reading: None,
             writing: None,
         }
     }
 
-    /// Nothing came: an idle connection ends as if the client had closed it, a half-sent head with an error.
+    /// Nothing came: that is an error if a head is awaited. An idle connection's deadline is hyper's.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let phase = self.phase.now();
-        let timeout = match phase & PHASES {
-            HEAD => self.head_timeout,
-            IDLE => self.idle_timeout,
-            _ => {
-                self.reading = None;
-                return Poll::Pending;
-            }
-        };
+        if phase & PHASES != HEAD {
+            self.reading = None;
+            return Poll::Pending;
+        }
         let timer = match &mut self.reading {
             Some((since, timer)) if *since == phase => timer,
-            reading => &mut reading.insert((phase, timer(&self.clock, timeout))).1,
+            reading => &mut reading.insert((phase, timer(&self.clock, self.head_timeout))).1,
         };
         ready!(timer.as_mut().poll(cx));
-        self.reading = None;
-        Poll::Ready(if phase & PHASES == IDLE { Ok(()) } else { Err(ErrorKind::TimedOut.into()) })
+        Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
     /// Keeps the deadline of a write that made progress, or none.
