@@ -1,1 +1,2 @@
 //! The outside world.
+pub mod openapi;
