@@ -10,6 +10,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use serde_json::Value;
 
+pub(crate) use paths::{decode, query_pairs};
+
 use paths::Routes;
 use schema::{Schemas, pointer_to};
 
