@@ -1,0 +1,230 @@
+//! What all parts of a running sandbox share: the world, the rules, the log, and the tasks it owns.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use crate::Settings;
+use crate::exchange::{Answer, Request};
+use crate::faults::Rules;
+use crate::openapi::Document;
+use crate::rest;
+use crate::webhooks::Hooks;
+use crate::world::{Download, World};
+
+/// How many calls, and violations, are remembered.
+const REMEMBERED: usize = 50_000;
+const WINDOW_S: i64 = 10;
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A REST call as it arrived.
+#[derive(Clone, Debug, Serialize)]
+pub struct Call {
+    /// When it arrived, in Unix milliseconds.
+    pub at_ms: i64,
+    /// Such as `POST`.
+    pub method: String,
+    /// Without the query, still percent-encoded.
+    pub path: String,
+    /// What was answered; None while there is no answer, and for ever when a fault took it.
+    pub status: Option<u16>,
+    /// The JSON body; null when there was none, or it was not read.
+    pub body: Value,
+}
+
+pub(crate) struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) url: String,
+    pub(crate) document: Option<Arc<Document>>,
+    pub(crate) hooks: Hooks,
+    pub(crate) client: reqwest::Client,
+    world: Mutex<World>,
+    rules: Mutex<Rules>,
+    log: Mutex<Log>,
+    tasks: Mutex<Option<JoinSet<()>>>,
+    runtime: Handle,
+}
+
+#[derive(Default)]
+struct Log {
+    calls: VecDeque<Call>,
+    /// The number of the first call still in `calls`.
+    first: u64,
+    violations: Vec<String>,
+    window: i64,
+    used: u32,
+}
+
+/// A call in the log, to be completed with its status.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry(u64);
+
+impl Core {
+    pub(crate) fn new(settings: Settings, url: String, document: Option<Arc<Document>>) -> reqwest::Result<Self> {
+        // A proxy from the environment must not see what goes over loopback.
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self {
+            world: Mutex::new(World::new(&settings, &url)),
+            settings,
+            url,
+            document,
+            hooks: Hooks::new(),
+            client,
+            rules: Mutex::default(),
+            log: Mutex::default(),
+            tasks: Mutex::new(Some(JoinSet::new())),
+            runtime: Handle::current(),
+        })
+    }
+
+    pub(crate) fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a change of the world (or a look at it), and sends what comes of it.
+    pub(crate) fn change<T>(self: &Arc<Self>, act: impl FnOnce(&mut World) -> T) -> T {
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.now_ms = now_ms();
+        let result = act(&mut world);
+        let now_ms = world.now_ms;
+        // Still under the lock, so that notifications queue up in the order of the changes.
+        for event in std::mem::take(&mut world.events) {
+            self.hooks.announce(self, event, now_ms);
+        }
+        for download in std::mem::take(&mut world.downloads) {
+            let core = Arc::clone(self);
+            self.spawn(async move { core.fetch(download).await });
+        }
+        result
+    }
+
+    /// Fetches an attachment from where the app offers it, as Intercom does: once, without credentials.
+    async fn fetch(self: &Arc<Self>, download: Download) {
+        let answer = self.client.get(&download.url).timeout(DOWNLOAD_TIMEOUT).send().await;
+        let Ok(answer) = answer.and_then(reqwest::Response::error_for_status) else { return };
+        let header = answer.headers().get("content-type").and_then(|value| value.to_str().ok());
+        let content_type = header.unwrap_or("application/octet-stream").to_owned();
+        if let Ok(bytes) = answer.bytes().await {
+            self.change(|world| world.files.fill(&download.file, &content_type, bytes));
+        }
+    }
+
+    /// Runs a task that ends with the sandbox. Does nothing once it has stopped.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tasks) = tasks.as_mut() {
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn_on(task, &self.runtime);
+        }
+    }
+
+    pub(crate) async fn stop(&self) {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
+    }
+
+    /// Does what a REST request asks, if it may.
+    pub(crate) fn apply(self: &Arc<Self>, request: &Request, lag_ms: Option<i64>) -> Answer {
+        let token = request.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer "));
+        if token != Some(&self.settings.access_token) {
+            return Answer::refusal(401, "unauthorized", "Access Token Invalid");
+        }
+        let (remaining, reset) = self.count();
+        let answer = match remaining {
+            None => self.rate_limited(),
+            Some(_) if !accepts_json(request) => Answer::refusal(
+                406,
+                "media_type_not_acceptable",
+                "The Accept header should send a media type of application/json",
+            ),
+            Some(_) => self.change(|world| {
+                let lag_ms = lag_ms.unwrap_or(world.search_lag_ms);
+                rest::answer(world, request, lag_ms)
+            }),
+        };
+        answer
+            .with("x-ratelimit-limit", self.settings.rate_limit_per_10s.to_string())
+            .with("x-ratelimit-remaining", remaining.unwrap_or(0).to_string())
+            .with("x-ratelimit-reset", reset.to_string())
+    }
+
+    pub(crate) fn rate_limited(&self) -> Answer {
+        let message = format!("Exceeded rate limit of {} in 10_seconds", self.settings.rate_limit_per_10s);
+        Answer::refusal(429, "rate_limit_exceeded", message)
+    }
+
+    /// Counts a call: what remains in this window of ten seconds (None: nothing was left), and when it ends, in Unix seconds.
+    fn count(&self) -> (Option<u32>, i64) {
+        let window = now_ms().div_euclid(1000 * WINDOW_S);
+        let mut log = self.log();
+        if log.window != window {
+            (log.window, log.used) = (window, 0);
+        }
+        let remaining = self.settings.rate_limit_per_10s.checked_sub(log.used + 1);
+        log.used += u32::from(remaining.is_some());
+        (remaining, (window + 1) * WINDOW_S)
+    }
+
+    pub(crate) fn log_call(&self, request: &Request) -> Entry {
+        let mut log = self.log();
+        let (method, path, body) = (request.method.clone(), request.path.clone(), request.body.clone());
+        log.calls.push_back(Call { at_ms: now_ms(), method, path, status: None, body });
+        if log.calls.len() > REMEMBERED {
+            log.calls.pop_front();
+            log.first += 1;
+        }
+        Entry(log.first + log.calls.len() as u64 - 1)
+    }
+
+    pub(crate) fn log_answer(&self, entry: Entry, status: u16) {
+        let mut log = self.log();
+        let index = entry.0.checked_sub(log.first).and_then(|index| usize::try_from(index).ok());
+        if let Some(call) = index.and_then(|index| log.calls.get_mut(index)) {
+            call.status = Some(status);
+        }
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.log().calls.iter().cloned().collect()
+    }
+
+    pub(crate) fn forget_calls(&self) {
+        let mut log = self.log();
+        log.first += log.calls.len() as u64;
+        log.calls.clear();
+    }
+
+    pub(crate) fn add_violations(&self, found: Vec<String>) {
+        let mut log = self.log();
+        let room = REMEMBERED.saturating_sub(log.violations.len());
+        log.violations.extend(found.into_iter().take(room));
+    }
+
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.log().violations.clone()
+    }
+}
+
+fn accepts_json(request: &Request) -> bool {
+    let accept = request.accept.as_deref().unwrap_or_default();
+    accept
+        .split(',')
+        .any(|kind| matches!(kind.split(';').next().map(str::trim), Some("application/json" | "application/*" | "*/*")))
+}
+
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
