@@ -256,6 +256,7 @@ pub fn signing_secret(lookup: &dyn Fn(&str) -> Option<String>) -> Option<Secret>
 ///
 /// # Errors
 /// When `.env` exists and cannot be read; its content is never repeated.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub fn environment() -> Result<impl Fn(&str) -> Option<String>, Problems> {
     let unreadable = |_| Problems::one(".env", "cannot be read, or has a line that is not NAME=value");
     let file: HashMap<String, String> = match dotenvy::from_path_iter(".env") {

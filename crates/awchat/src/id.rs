@@ -72,11 +72,13 @@ text_id!(ConversationId);
 text_id!(ContactId);
 
 /// A new random id: 128 bits as 32 hexadecimal characters.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks chance")]
 pub fn random() -> String {
     hex::encode(rand::rng().random::<[u8; 16]>())
 }
 
 /// A random number in `0.0..1.0`, for jitter.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks chance")]
 pub fn chance() -> f64 {
     rand::rng().random()
 }

@@ -41,7 +41,7 @@ enum Command {
 /// How long a load balancer has to notice that `/ready` says no.
 const UNREADY: Duration = Duration::from_secs(5);
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = awchat::error::Cause;
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -97,13 +97,20 @@ fn log_as(format: LogFormat) {
 fn until_told() -> CancellationToken {
     let told = CancellationToken::new();
     let shutdown = told.clone();
+    // Lives as long as the process: there is nothing to wait for.
     tokio::spawn(async move {
         signal().await;
         shutdown.cancel();
         signal().await;
-        std::process::exit(130);
+        tracing::warn!("told twice: leaving at once");
+        end();
     });
     told
+}
+
+#[expect(clippy::disallowed_methods, reason = "the journal makes it safe to leave at once")]
+fn end() {
+    std::process::exit(130)
 }
 
 async fn signal() {

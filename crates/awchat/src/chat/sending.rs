@@ -92,7 +92,10 @@ impl From<Outcome> for Result<Sent> {
 
 /// The requests that are being worked on: the same one, come again, waits for the first.
 #[derive(Debug, Default)]
-pub struct Requests(Mutex<HashMap<Identity, (String, watch::Receiver<Option<Outcome>>)>>);
+pub struct Requests(Mutex<HashMap<Identity, AtWork>>);
+
+/// A request that is being worked on: its fingerprint, and where its end will be told.
+type AtWork = (String, watch::Receiver<Option<Outcome>>);
 
 /// What makes two requests one: the key in its scope, or without a key the words.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

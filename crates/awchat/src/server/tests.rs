@@ -1,5 +1,7 @@
 //! Slow, broken and leaving clients over real sockets.
 
+#![expect(clippy::disallowed_methods, reason = "sockets live in real time")]
+
 use std::time::Instant;
 
 use axum::extract::Request;

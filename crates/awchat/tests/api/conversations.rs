@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandbox::{Fault, Kind};
 use serde_json::{Value, json};
 
 use crate::harness::{bodies, world};
@@ -240,9 +241,9 @@ async fn no_note_no_unknown_part_no_email_and_no_internal_label_leaves_the_serve
     let operator = world.operator();
     operator.notes(&chat, "CANARY-note: looks like fraud").await;
     for part_type in ["note", "note_and_reopen", "custom_action_started", "away_mode_assignment", "brand_new_type"] {
-        operator.adds_part(&chat, part_type, "CANARY-internal", "admin").await;
+        operator.adds_part(&chat, part_type, Some("CANARY-internal"), "admin").await;
     }
-    operator.adds_part(&chat, "channel_and_reply_time_expectation", "CANARY: replies at ada@example.com", "bot").await;
+    operator.adds_part(&chat, "channel_and_reply_time_expectation", Some("CANARY: replies at ada@example.com"), "bot").await;
     operator.assigns_with_reply(&chat, "Assigned, and answered").await;
     operator.bot_says(&chat, "I am a bot").await;
     operator.closes(&chat, Some("Closed with words")).await;
@@ -402,7 +403,7 @@ async fn a_double_tap_is_one_message() {
     let world = world().await;
     let ada = world.user("ada");
     let chat = ada.opens("Hello").await;
-    world.sandbox.fault(sandbox::Fault::slow(Duration::from_millis(300)).on("POST", "/reply"));
+    world.sandbox.fault(Fault::new(Kind::Slow { ms: 300 }).on("POST", "*/reply"));
     let (one, two) = tokio::join!(ada.replies(&chat, "tap"), ada.replies(&chat, "tap"));
     assert_eq!(one, two);
     assert_eq!(world.sandbox.contact_parts(&chat), ["Hello", "tap"]);

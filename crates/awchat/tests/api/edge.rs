@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandbox::{Fault, Kind};
 use serde_json::json;
 
 use crate::harness::{OLD_SECRET, World, world};
@@ -103,7 +104,7 @@ async fn while_intercom_is_down_reads_are_answered_and_writes_say_when_to_come_a
     let ada = world.user("ada");
     let chat = ada.opens("Hello").await;
     world.work().await;
-    world.sandbox.fault(sandbox::Fault::refuse());
+    world.sandbox.fault(Fault::new(Kind::Refuse));
     for path in ["/api/conversations".to_owned(), format!("/api/conversations/{chat}"), format!("/api/conversations/{chat}/poll")] {
         ada.get(&path).await.expect(200);
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use sandbox::{Fault, Kind};
 use serde_json::{Value, json};
 
 use crate::harness::{World, bodies, live, world};
@@ -98,11 +99,11 @@ async fn a_long_poll_answers_as_soon_as_something_changes() {
         let (poll, ()) = tokio::join!(ada.get(&path), async {
             let operator = world.operator();
             match act {
-                "reply" => drop(operator.replies(&chat, "Hi").await),
+                "reply" => operator.replies(&chat, "Hi").await,
                 "snooze" => operator.snoozes(&chat, world.clock.now_s() + 3600).await,
                 "open" => operator.reopens(&chat).await,
                 _ => operator.closes(&chat, None).await,
-            }
+            };
         });
         let poll = poll.expect(200);
         assert!(began.elapsed() < Duration::from_secs(5), "{act} took {:?}", began.elapsed());
@@ -164,9 +165,9 @@ async fn two_thousand_messages_doubled_disordered_and_late_are_each_shown_once()
     let world = live().await;
     let chat = world.user("ada").opens("Hello").await;
     world.sandbox.webhooks_settled().await;
-    world.sandbox.fault(sandbox::Fault::webhooks_doubled(0.2));
-    world.sandbox.fault(sandbox::Fault::webhooks_reordered(0.2));
-    world.sandbox.fault(sandbox::Fault::webhooks_late(0.2, Duration::from_millis(400)));
+    world.sandbox.fault(Fault::new(Kind::Double).with_probability(0.2, 1));
+    world.sandbox.fault(Fault::new(Kind::Reorder).with_probability(0.2, 2));
+    world.sandbox.fault(Fault::new(Kind::Late { ms: 400 }).with_probability(0.2, 3));
     let poller = |name, times, restarts| Poller { name, times, restarts, since: 0, seen: HashMap::new() };
     let mut pollers = [
         poller("echo", 1, false),

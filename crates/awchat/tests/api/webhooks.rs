@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use awchat::intercom::signature;
+use sandbox::{Fault, Kind};
 use serde_json::{Value, json};
 
 use crate::harness::{World, bodies, shared, world};
@@ -128,7 +129,7 @@ async fn a_webhook_survives_a_failing_question() {
     let ada = world.user("ada");
     let chat = ada.opens("Hello").await;
     world.work().await;
-    world.sandbox.fault(sandbox::Fault::error(503).on("GET", "/conversations/"));
+    world.sandbox.fault(Fault::new(Kind::Error { status: 503, applied: false, html: false }).on("GET", "/conversations/*"));
     world.operator().replies(&chat, "Here").await;
     world.pass(Duration::from_secs(2)).await;
     assert_eq!(bodies(&ada.polls(&chat, 0).await), ["Hello", "Here"], "the payload alone was enough");

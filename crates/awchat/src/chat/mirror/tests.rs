@@ -148,10 +148,10 @@ fn a_second_application_of_a_message_sent_twice_is_hidden() {
         opening: false,
     }];
     let both = snapshot(vec![seen("1", AuthorKind::User, "ok", T), seen("2", AuthorKind::User, "ok", T + 40)]);
-    assert_eq!(binds(&plan(&conversation(), &known, &[sent.clone()], &both, &answer(None))), [("2", None, true)]);
+    assert_eq!(binds(&plan(&conversation(), &known, std::slice::from_ref(&sent), &both, &answer(None))), [("2", None, true)]);
     // Sent once, the same words again are another message, typed elsewhere.
     let once = Outbound { attempts: 1, ..sent };
-    assert_eq!(binds(&plan(&conversation(), &known, &[once], &both, &answer(None))), [("2", None, false)]);
+    assert_eq!(binds(&plan(&conversation(), &known, std::slice::from_ref(&once), &both, &answer(None))), [("2", None, false)]);
 }
 
 #[test]
