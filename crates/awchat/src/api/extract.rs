@@ -282,6 +282,10 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     if depth(body) > MAX_JSON_DEPTH {
         return Err(Error::BadRequest(format!("the body must not be nested deeper than {MAX_JSON_DEPTH}")));
     }
+    // serde would read an array as a struct's fields in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::Validation("the body must be a JSON object".to_owned()));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| match error.inner().is_data() {
         true => Error::Validation(rule_of(&error.path().to_string(), &error.inner().to_string())),

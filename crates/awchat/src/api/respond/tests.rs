@@ -17,6 +17,7 @@ fn app(cors_origins: &[&str]) -> Router {
     let routes = Router::new()
         .route("/api/ok", get(async || "fine"))
         .route("/api/own", get(async || ([(header::CACHE_CONTROL, "private, max-age=60")], "fine")))
+        .route("/api/things/{id}", get(async || "fine"))
         .route("/api/post", post(async || "fine"))
         .route("/api/internal", get(async || Error::internal("canary-cause")))
         .route("/api/panic", get(async || -> &'static str { panic!("canary-panic") }))
@@ -170,4 +171,46 @@ async fn a_listed_origin_may_call_from_a_browser_and_no_other() {
             assert!(exposed.contains(name), "{name} in {exposed}");
         }
     }
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_request_leaves_one_line_without_path_query_or_headers() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    let app = app(&[]);
+    let guard = tracing::subscriber::set_default(subscriber);
+    let request = Request::get("/api/things/canary-id?t=canary-query").header("authorization", "Bearer canary-token");
+    let told = send(&app, request.body(Body::empty()).expect("a request")).await;
+    let failed = ask(&app, "GET", "/api/internal").await;
+    drop(guard);
+
+    let text = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("UTF-8");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 3, "one for each request, and one for the cause of the 500: {text}");
+    let fields = &lines[0]["fields"];
+    assert_eq!((&fields["method"], &fields["route"]), (&json!("GET"), &json!("/api/things/{id}")));
+    assert_eq!((&fields["status"], &fields["ms"]), (&json!(200), &json!(0)));
+    assert_eq!(fields["request_id"].as_str().map(str::as_bytes), Some(told.headers["x-request-id"].as_bytes()));
+    for canary in ["canary-id", "canary-query", "canary-token"] {
+        assert!(!text.contains(canary), "{canary} in {text}");
+    }
+    // The cause is logged, under the id that the client is told.
+    assert_eq!(lines[1]["fields"]["cause"], "canary-cause");
+    assert_eq!(lines[1]["span"]["id"], failed.json()["requestId"]);
 }
