@@ -48,6 +48,7 @@ create table message (
   redacted        bigint not null default 0,
   hidden          bigint not null default 0,    -- a late duplicate: kept so that it is known, never shown
   fingerprint     text   not null,              -- of the normalised content: tells an edit from a repetition
+  polished        bigint not null,              -- has the formatting that a webhook lacks
   primary key (conversation_id, id)
 );
 create index message_in_order on message (conversation_id, position);

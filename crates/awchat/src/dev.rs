@@ -63,7 +63,12 @@ async fn start_sandbox(config: &Config, server: SocketAddr) -> Result<Sandbox, C
     let settings = |listen| sandbox::Settings {
         listen,
         access_token: config.intercom.access_token.expose().to_owned(),
-        client_secret: config.intercom.client_secrets.first().map(|secret| secret.expose().to_owned()).unwrap_or_default(),
+        client_secret: config
+            .intercom
+            .client_secrets
+            .first()
+            .map(|secret| secret.expose().to_owned())
+            .unwrap_or_default(),
         admin_id: config.intercom.admin_id.clone(),
         ..sandbox::Settings::default()
     };

@@ -44,7 +44,11 @@ pub(super) struct List {
     unread_total: i64,
 }
 
-pub(super) async fn list(State(app): State<App>, user: User, Query(query): Query<ListQuery>) -> Result<axum::Json<List>> {
+pub(super) async fn list(
+    State(app): State<App>,
+    user: User,
+    Query(query): Query<ListQuery>,
+) -> Result<axum::Json<List>> {
     let limit = query.limit.unwrap_or(20);
     if !(1..=100).contains(&limit) {
         return Err(Error::Validation("limit: must be 1 to 100".to_owned()));
@@ -89,7 +93,11 @@ pub(super) async fn start(
     Ok(created(sent))
 }
 
-pub(super) async fn get(State(app): State<App>, user: User, Path(id): Path<ConversationId>) -> Result<axum::Json<Full>> {
+pub(super) async fn get(
+    State(app): State<App>,
+    user: User,
+    Path(id): Path<ConversationId>,
+) -> Result<axum::Json<Full>> {
     Ok(axum::Json(app.chat.get(&user.id, &id).await?))
 }
 
@@ -126,7 +134,11 @@ pub(super) struct Read {
     unread_count: i64,
 }
 
-pub(super) async fn read(State(app): State<App>, user: User, Path(id): Path<ConversationId>) -> Result<axum::Json<Read>> {
+pub(super) async fn read(
+    State(app): State<App>,
+    user: User,
+    Path(id): Path<ConversationId>,
+) -> Result<axum::Json<Read>> {
     app.chat.mark_read(&user.id, &id).await?;
     Ok(axum::Json(Read { unread_count: 0 }))
 }
@@ -138,7 +150,11 @@ pub(super) struct Closed {
     csat_prompt: bool,
 }
 
-pub(super) async fn close(State(app): State<App>, user: User, Path(id): Path<ConversationId>) -> Result<axum::Json<Closed>> {
+pub(super) async fn close(
+    State(app): State<App>,
+    user: User,
+    Path(id): Path<ConversationId>,
+) -> Result<axum::Json<Closed>> {
     let csat_prompt = app.chat.close(&user.id, &id).await?;
     Ok(axum::Json(Closed { state: "closed", csat_prompt }))
 }
@@ -200,9 +216,7 @@ fn topic(reason: Reason) -> Result<Topic> {
     Ok(Topic { main, sub })
 }
 
-fn meta(
-    meta: serde_json::Map<String, serde_json::Value>,
-) -> Result<serde_json::Map<String, serde_json::Value>> {
+fn meta(meta: serde_json::Map<String, serde_json::Value>) -> Result<serde_json::Map<String, serde_json::Value>> {
     let flat = |value: &serde_json::Value| !value.is_object() && !value.is_array();
     if !meta.values().all(flat) {
         return Err(Error::Validation("meta: values must be strings, numbers or booleans".to_owned()));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::Query;
 use crate::app::App;
+use crate::error::{Error, Result};
 use crate::intercom::{Circuit, Reason};
 
 #[derive(Serialize)]
@@ -38,20 +39,29 @@ pub(super) struct Ready {
 struct Checks {
     database: &'static str,
     intercom: &'static str,
-    shutdown: &'static str,
+    /// Only while the process is shutting down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'static str>,
 }
 
-pub(super) async fn ready(State(app): State<App>, Query(query): Query<ReadyQuery>) -> (StatusCode, Json<Ready>) {
+pub(super) async fn ready(
+    State(app): State<App>,
+    Query(query): Query<ReadyQuery>,
+) -> Result<(StatusCode, Json<Ready>)> {
+    let local = match query.scope.as_deref() {
+        None => false,
+        Some("local") => true,
+        Some(_) => return Err(Error::Validation("scope: must be local".to_owned())),
+    };
     let database = if app.store.is_writable().await { "ok" } else { "down" };
     let intercom = match app.intercom.status().circuit {
         Circuit::Closed => "ok",
         Circuit::Open { reason: Reason::Auth, .. } => "auth",
         Circuit::Open { .. } | Circuit::HalfOpen => "open",
     };
-    let shutdown = if app.draining.is_cancelled() { "draining" } else { "ok" };
-    let local = query.scope.as_deref() == Some("local");
-    let is_ready = database == "ok" && shutdown == "ok" && (local || intercom == "ok");
+    let server = app.draining.is_cancelled().then_some("draining");
+    let is_ready = database == "ok" && server.is_none() && (local || intercom == "ok");
     let (code, status) =
         if is_ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
-    (code, Json(Ready { status, checks: Checks { database, intercom, shutdown }, version: VERSION }))
+    Ok((code, Json(Ready { status, checks: Checks { database, intercom, server }, version: VERSION })))
 }

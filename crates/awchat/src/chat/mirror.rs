@@ -54,12 +54,23 @@ pub struct Put {
     pub fingerprint: String,
     /// It opened the conversation.
     pub opening: bool,
-    /// It is new, not an edit.
-    pub is_new: bool,
+    /// What it is to what we have.
+    pub kind: PutKind,
     /// A late duplicate of a message that is already there: not shown.
     pub hidden: bool,
     /// The row of the journal that this message is.
     pub binds: Option<String>,
+}
+
+/// What a message is to what we have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutKind {
+    /// It is new.
+    New,
+    /// Its words are others: it is shown again.
+    Edit,
+    /// The same words with the formatting that a webhook lacks: no reason to show it again.
+    Polish,
 }
 
 impl Plan {
@@ -114,7 +125,7 @@ pub fn plan(before: &Conversation, known: &[Known], rows: &[Outbound], snapshot:
         let is_it = |known: &&Known| known.id == seen.message.id || (seen.is_source && known.opening);
         match known.iter().find(is_it) {
             None => plan.put.push(binder.new_message(seen)),
-            Some(known) => plan.put.extend(edit(known, seen, origin)),
+            Some(known) => plan.put.extend(news(known, seen, origin)),
         }
     }
     plan.ask = *origin == Origin::Webhook && plan.put.iter().any(|put| put.binds.is_none());
@@ -129,19 +140,22 @@ fn of(origin: &Origin) -> Option<&str> {
     }
 }
 
-/// New content of a known message. A webhook may be older than what we have, so of its news only a redaction
-/// counts: that is never taken back.
-fn edit(known: &Known, seen: &Seen, origin: &Origin) -> Option<Put> {
+/// News of a known message. A webhook may be older than what we have, so of its news only a redaction counts:
+/// that is never taken back.
+fn news(known: &Known, seen: &Seen, origin: &Origin) -> Option<Put> {
     let fingerprint = fingerprint(&seen.message);
-    let counts = seen.message.redacted || *origin != Origin::Webhook;
-    (!known.redacted && known.fingerprint != fingerprint && counts).then(|| Put {
-        message: Message { id: known.id.clone(), ..seen.message.clone() },
-        fingerprint,
-        opening: seen.is_source,
-        is_new: false,
-        hidden: false,
-        binds: None,
-    })
+    let is_answer = *origin != Origin::Webhook;
+    let kind = if known.redacted {
+        return None;
+    } else if known.fingerprint != fingerprint && (seen.message.redacted || is_answer) {
+        PutKind::Edit
+    } else if known.fingerprint == fingerprint && is_answer && !known.polished {
+        PutKind::Polish
+    } else {
+        return None;
+    };
+    let message = Message { id: known.id.clone(), ..seen.message.clone() };
+    Some(Put { message, fingerprint, opening: seen.is_source, kind, hidden: false, binds: None })
 }
 
 fn state(plan: &mut Plan, before: &Conversation, snapshot: &Snapshot, origin: &Origin) {
@@ -164,7 +178,8 @@ fn state(plan: &mut Plan, before: &Conversation, snapshot: &Snapshot, origin: &O
         plan.ask = true;
     }
     // A webhook's tags may be old: it can only add the rating, an answer may also take it away.
-    plan.rated = snapshot.rated_by_tag.filter(|rated| *rated != before.rated && (*rated || applies && of_truth(origin)));
+    plan.rated =
+        snapshot.rated_by_tag.filter(|rated| *rated != before.rated && (*rated || applies && of_truth(origin)));
     plan.becomes_ticket = snapshot.is_ticket && !before.is_ticket;
 }
 
@@ -188,7 +203,7 @@ impl<'a> Binder<'a> {
             fingerprint: fingerprint(&message),
             message,
             opening: seen.is_source,
-            is_new: true,
+            kind: PutKind::New,
             hidden,
             binds: row.map(|row| row.id.clone()),
         }
@@ -201,7 +216,7 @@ impl<'a> Binder<'a> {
                 fingerprint: fingerprint(&seen.message),
                 message: seen.message.clone(),
                 opening: true,
-                is_new: true,
+                kind: PutKind::New,
                 hidden: true,
                 binds: Some(row.id.clone()),
             });

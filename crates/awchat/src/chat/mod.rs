@@ -13,10 +13,10 @@ use crate::store::Store;
 
 pub mod contacts;
 pub mod conversations;
+pub mod followups;
 pub mod heads;
 pub mod mirror;
 pub mod sending;
-pub mod followups;
 pub mod sync;
 mod turns;
 pub mod view;

@@ -292,12 +292,7 @@ impl Chat {
     }
 
     /// A message of this conversation whose fate is unknown comes first: how long to wait, if it still is.
-    async fn blocked(
-        &self,
-        user: &UserId,
-        conversation: Option<&ConversationId>,
-        except: &str,
-    ) -> Result<Option<u64>> {
+    async fn blocked(&self, user: &UserId, conversation: Option<&ConversationId>, except: &str) -> Result<Option<u64>> {
         let mut tx = self.store.begin().await?;
         let unresolved = tx.outbound_unresolved(user, conversation).await?;
         drop(tx);

@@ -3,7 +3,7 @@
 //! A webhook is a hint: its content is applied at once, so that a message is here within one commit, and what
 //! it told us that is not our own doing is asked for again at Intercom, coalesced.
 
-use super::mirror::{self, Origin, Plan, Put};
+use super::mirror::{self, Origin, Plan, Put, PutKind};
 use super::view::{self, Event, Snapshot};
 use super::{AuthorKind, Chat, State, Topic, sending};
 use crate::error::{Error, Result};
@@ -135,28 +135,34 @@ impl Chat {
         if plan.is_empty() && !base.is_new {
             return Ok(if plan.ask { Applied::Changed { ask: true } } else { Applied::Unchanged });
         }
-        let head = self.write(&mut tx, &base, &plan, now_ms).await?.head();
+        let head = self.write(&mut tx, &base, &plan, *origin != Origin::Webhook, now_ms).await?.head();
         tx.commit().await?;
         self.heads.publish(&snapshot.id, head);
         self.work.notify_one();
         Ok(Applied::Changed { ask: plan.ask })
     }
 
-    async fn write(&self, tx: &mut Tx, base: &Base, plan: &Plan, now_ms: i64) -> Result<Conversation> {
+    /// `polished`: the content has Intercom's formatting.
+    async fn write(&self, tx: &mut Tx, base: &Base, plan: &Plan, polished: bool, now_ms: i64) -> Result<Conversation> {
         let mut changed = base.conversation.clone();
         if plan.state.is_some() || plan.rated.is_some() {
             tx.next_position(&changed.id, now_ms).await?;
         }
         for put in &plan.put {
-            let position = if put.hidden { 0 } else { tx.next_position(&changed.id, now_ms).await? };
             let stored = Stored {
                 message: &put.message,
                 fingerprint: &put.fingerprint,
                 opening: put.opening,
                 hidden: put.hidden,
+                polished: polished || put.binds.is_some(),
             };
+            if put.kind == PutKind::Polish {
+                tx.polish_message(&changed.id, &stored).await?;
+                continue;
+            }
+            let position = if put.hidden { 0 } else { tx.next_position(&changed.id, now_ms).await? };
             tx.put_message(&changed.id, &stored, position).await?;
-            if put.is_new && !put.hidden {
+            if put.kind == PutKind::New && !put.hidden {
                 changed.active_ms = changed.active_ms.max(arrival_ms(put.message.created_at, now_ms));
             }
             if base.is_new && put.message.author.kind == AuthorKind::User {
@@ -214,13 +220,7 @@ async fn base(tx: &mut Tx, snapshot: &Snapshot, origin: &Origin, now_ms: i64) ->
     Ok(Some(Base { conversation, rows, is_new: true }))
 }
 
-fn first(
-    snapshot: &Snapshot,
-    user: UserId,
-    topic: Option<Topic>,
-    source_hidden: bool,
-    now_ms: i64,
-) -> Conversation {
+fn first(snapshot: &Snapshot, user: UserId, topic: Option<Topic>, source_hidden: bool, now_ms: i64) -> Conversation {
     let state = snapshot.state.unwrap_or(State::Open);
     Conversation {
         id: snapshot.id.clone(),

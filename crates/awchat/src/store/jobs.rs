@@ -60,12 +60,11 @@ impl Store {
 
     /// Whether a job is due, without taking it: an idle worker writes nothing.
     pub async fn job_is_due(&self, now_ms: i64) -> Result<bool> {
-        let row: Option<(i64,)> = sqlx::query_as(
-            "select due_ms from job where due_ms <= $1 and leased_until_ms <= $1 limit 1",
-        )
-        .bind(now_ms)
-        .fetch_optional(&self.read)
-        .await?;
+        let row: Option<(i64,)> =
+            sqlx::query_as("select due_ms from job where due_ms <= $1 and leased_until_ms <= $1 limit 1")
+                .bind(now_ms)
+                .fetch_optional(&self.read)
+                .await?;
         Ok(row.is_some())
     }
 

@@ -16,6 +16,8 @@ pub struct Stored<'a> {
     pub opening: bool,
     /// Known, but not shown: a late duplicate.
     pub hidden: bool,
+    /// It has Intercom's formatting, which a webhook lacks.
+    pub polished: bool,
 }
 
 /// What tells an edit from a repetition.
@@ -29,6 +31,8 @@ pub struct Known {
     pub redacted: bool,
     /// It opened the conversation.
     pub opening: bool,
+    /// It has Intercom's formatting.
+    pub polished: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -79,7 +83,7 @@ macro_rules! shown {
 
 macro_rules! known {
     () => {
-        "select id, fingerprint, redacted, opening from message where conversation_id = $1"
+        "select id, fingerprint, redacted, opening, polished from message where conversation_id = $1"
     };
 }
 const KNOWN: &str = known!();
@@ -87,12 +91,11 @@ const KNOWN: &str = known!();
 impl Store {
     /// The messages of the user's conversation in reading order.
     pub async fn messages(&self, user: &UserId, id: &ConversationId) -> Result<Vec<Message>> {
-        let rows: Vec<Row> =
-            sqlx::query_as(shown!("order by m.created_at, m.opening desc, length(m.id), m.id"))
-                .bind(id.as_str())
-                .bind(user.as_str())
-                .fetch_all(&self.read)
-                .await?;
+        let rows: Vec<Row> = sqlx::query_as(shown!("order by m.created_at, m.opening desc, length(m.id), m.id"))
+            .bind(id.as_str())
+            .bind(user.as_str())
+            .fetch_all(&self.read)
+            .await?;
         rows.into_iter().map(Message::try_from).collect()
     }
 
@@ -104,26 +107,24 @@ impl Store {
         since: i64,
         until: i64,
     ) -> Result<Vec<Message>> {
-        let rows: Vec<Row> =
-            sqlx::query_as(shown!("and m.position > $3 and m.position <= $4 order by m.position"))
-                .bind(id.as_str())
-                .bind(user.as_str())
-                .bind(since)
-                .bind(until)
-                .fetch_all(&self.read)
-                .await?;
+        let rows: Vec<Row> = sqlx::query_as(shown!("and m.position > $3 and m.position <= $4 order by m.position"))
+            .bind(id.as_str())
+            .bind(user.as_str())
+            .bind(since)
+            .bind(until)
+            .fetch_all(&self.read)
+            .await?;
         rows.into_iter().map(Message::try_from).collect()
     }
 
     /// The last message of the user's conversation in reading order.
     pub async fn newest_message(&self, user: &UserId, id: &ConversationId) -> Result<Option<Message>> {
-        let row: Option<Row> = sqlx::query_as(shown!(
-            "order by m.created_at desc, m.opening, length(m.id) desc, m.id desc limit 1"
-        ))
-        .bind(id.as_str())
-        .bind(user.as_str())
-        .fetch_optional(&self.read)
-        .await?;
+        let row: Option<Row> =
+            sqlx::query_as(shown!("order by m.created_at desc, m.opening, length(m.id) desc, m.id desc limit 1"))
+                .bind(id.as_str())
+                .bind(user.as_str())
+                .fetch_optional(&self.read)
+                .await?;
         row.map(Message::try_from).transpose()
     }
 
@@ -156,12 +157,13 @@ impl Tx {
     async fn known_where(&mut self, sql: &'static str, conversation: &ConversationId, id: &str) -> Result<Vec<Known>> {
         let query = sqlx::query_as(sql).bind(conversation.as_str());
         let query = if id.is_empty() { query } else { query.bind(id) };
-        let rows: Vec<(String, String, i64, i64)> = query.fetch_all(self.conn()).await?;
-        let known = |(id, fingerprint, redacted, opening): (String, String, i64, i64)| Known {
+        let rows: Vec<(String, String, i64, i64, i64)> = query.fetch_all(self.conn()).await?;
+        let known = |(id, fingerprint, redacted, opening, polished): (String, String, i64, i64, i64)| Known {
             id,
             fingerprint,
             redacted: redacted != 0,
             opening: opening != 0,
+            polished: polished != 0,
         };
         Ok(rows.into_iter().map(known).collect())
     }
@@ -172,11 +174,11 @@ impl Tx {
         let attachments = serde_json::to_string(&message.attachments).map_err(Error::internal)?;
         sqlx::query(
             "insert into message (conversation_id, id, position, arrived, opening, author, author_name, avatar_url,
-               body, html, attachments, created_at, redacted, hidden, fingerprint)
-             values ($1, $2, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+               body, html, attachments, created_at, redacted, hidden, fingerprint, polished)
+             values ($1, $2, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
              on conflict (conversation_id, id) do update set position = excluded.position, body = excluded.body,
                html = excluded.html, attachments = excluded.attachments, redacted = excluded.redacted,
-               fingerprint = excluded.fingerprint",
+               fingerprint = excluded.fingerprint, polished = excluded.polished",
         )
         .bind(id.as_str())
         .bind(&message.id)
@@ -192,6 +194,24 @@ impl Tx {
         .bind(flag(message.redacted))
         .bind(flag(stored.hidden))
         .bind(stored.fingerprint)
+        .bind(flag(stored.polished))
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
+    /// Gives a known message its formatting, at the position it has.
+    pub async fn polish_message(&mut self, id: &ConversationId, stored: &Stored<'_>) -> Result<()> {
+        let message = stored.message;
+        sqlx::query(
+            "update message set body = $3, html = $4, attachments = $5, polished = 1
+             where conversation_id = $1 and id = $2",
+        )
+        .bind(id.as_str())
+        .bind(&message.id)
+        .bind(&message.body)
+        .bind(&message.html)
+        .bind(serde_json::to_string(&message.attachments).map_err(Error::internal)?)
         .execute(self.conn())
         .await?;
         Ok(())

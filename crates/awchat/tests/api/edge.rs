@@ -105,7 +105,11 @@ async fn while_intercom_is_down_reads_are_answered_and_writes_say_when_to_come_a
     let chat = ada.opens("Hello").await;
     world.work().await;
     world.sandbox.fault(Fault::new(Kind::Refuse));
-    for path in ["/api/conversations".to_owned(), format!("/api/conversations/{chat}"), format!("/api/conversations/{chat}/poll")] {
+    for path in [
+        "/api/conversations".to_owned(),
+        format!("/api/conversations/{chat}"),
+        format!("/api/conversations/{chat}/poll"),
+    ] {
         ada.get(&path).await.expect(200);
     }
     for (path, body) in [

@@ -17,20 +17,20 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The first HS256 secret of every world; the second is [`OLD_SECRET`].
-pub const SECRET: &str = "a-session-secret-for-tests-0123456789";
+pub(crate) const SECRET: &str = "a-session-secret-for-tests-0123456789";
 /// A secret that is being rotated out.
-pub const OLD_SECRET: &str = "an-old-session-secret-for-tests-01234";
+pub(crate) const OLD_SECRET: &str = "an-old-session-secret-for-tests-01234";
 
 /// The server, the outside world, and a clock.
-pub struct World {
+pub(crate) struct World {
     /// Intercom.
-    pub sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     /// The server's handles.
-    pub app: App,
+    pub(crate) app: App,
     /// The server's time: stands still unless the world is [`World::live`].
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Where the server listens.
-    pub url: String,
+    pub(crate) url: String,
     http: reqwest::Client,
     shutdown: CancellationToken,
     serving: Option<JoinHandle<()>>,
@@ -38,27 +38,31 @@ pub struct World {
 }
 
 /// How a world differs from the usual one: settings by name.
-pub type Settings<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type Settings<'a> = &'a [(&'a str, &'a str)];
 
 /// A world whose clock stands still and whose worker works when told to ([`World::work`]).
-pub async fn world() -> World {
+pub(crate) async fn world() -> World {
     World::begin(&[], false).await
 }
 
 /// A world as in production: the machine's clock, the worker running.
-pub async fn live() -> World {
+pub(crate) async fn live() -> World {
     World::begin(&[], true).await
 }
 
 impl World {
     /// A world with some settings of its own.
-    pub async fn begin(settings: Settings<'_>, live: bool) -> Self {
+    pub(crate) async fn begin(settings: Settings<'_>, live: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
-        let sandbox = Sandbox::start(sandbox::Settings { description: Some(intercoms_description()), ..Default::default() })
-            .await
-            .expect("the sandbox starts");
+        let sandbox =
+            Sandbox::start(sandbox::Settings { description: Some(intercoms_description()), ..Default::default() })
+                .await
+                .expect("the sandbox starts");
         if !sandbox.validates() {
-            eprintln!("SKIPPED: requests to Intercom are not checked, {} is missing", intercoms_description().display());
+            eprintln!(
+                "SKIPPED: requests to Intercom are not checked, {} is missing",
+                intercoms_description().display()
+            );
         }
         let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
         let config = config(settings, &sandbox, &database);
@@ -84,28 +88,28 @@ impl World {
     }
 
     /// A user of the app, signed in.
-    pub fn user(&self, sub: &str) -> Client<'_> {
-        Client { world: self, sub: sub.to_owned(), token: Some(self.token(sub)), headers: Vec::new() }
+    pub(crate) fn user(&self, sub: &str) -> Client<'_> {
+        Client { world: self, token: Some(self.token(sub)), headers: Vec::new() }
     }
 
     /// Somebody without a token.
-    pub fn nobody(&self) -> Client<'_> {
-        Client { world: self, sub: String::new(), token: None, headers: Vec::new() }
+    pub(crate) fn nobody(&self) -> Client<'_> {
+        Client { world: self, token: None, headers: Vec::new() }
     }
 
     /// A session token that holds for an hour.
-    pub fn token(&self, sub: &str) -> String {
+    pub(crate) fn token(&self, sub: &str) -> String {
         let sub = id::UserId::parse(sub).expect("a user id");
         auth::mint(&awchat::config::Secret::new(SECRET), &sub, 3600, &self.clock, serde_json::Map::new())
     }
 
     /// The teammate who answers.
-    pub fn operator(&self) -> Operator {
+    pub(crate) fn operator(&self) -> Operator {
         self.sandbox.operator()
     }
 
     /// Lets every webhook arrive and does all work that is due.
-    pub async fn work(&self) {
+    pub(crate) async fn work(&self) {
         self.sandbox.webhooks_settled().await;
         worker::run_due(&self.app).await.expect("the work is done");
         self.sandbox.webhooks_settled().await;
@@ -113,14 +117,14 @@ impl World {
     }
 
     /// Time passes, and what becomes due is done.
-    pub async fn pass(&self, time: Duration) {
-        self.sandbox.webhooks_settled().await;
+    pub(crate) async fn pass(&self, time: Duration) {
+        self.work().await;
         self.clock.advance(i64::try_from(time.as_millis()).expect("a sane time"));
         self.work().await;
     }
 
     /// How many calls to Intercom since they were last forgotten.
-    pub fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.sandbox.calls().len()
     }
 
@@ -174,44 +178,42 @@ fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Config {
 }
 
 /// Somebody who calls the API.
-pub struct Client<'a> {
+pub(crate) struct Client<'a> {
     world: &'a World,
-    /// The user's id.
-    pub sub: String,
     token: Option<String>,
     headers: Vec<(String, String)>,
 }
 
 impl Client<'_> {
     /// With one more header.
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// With another token.
-    pub fn bearing(mut self, token: &str) -> Self {
+    pub(crate) fn bearing(mut self, token: &str) -> Self {
         self.token = Some(token.to_owned());
         self
     }
 
     /// GET.
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call("GET", path, None).await
     }
 
     /// POST with a JSON body.
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.call("POST", path, Some(body)).await
     }
 
     /// Any request; the path goes out as it is, `..` included.
-    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
         self.call_raw(method, path, body.map(|body| body.to_string())).await
     }
 
     /// Any request with any text as its JSON body.
-    pub async fn call_raw(&self, method: &str, path: &str, body: Option<String>) -> Answer {
+    pub(crate) async fn call_raw(&self, method: &str, path: &str, body: Option<String>) -> Answer {
         let url = format!("{}{path}", self.world.url);
         let method = method.parse().expect("a method");
         let mut request = self.world.http.request(method, url);
@@ -228,59 +230,59 @@ impl Client<'_> {
     }
 
     /// Begins a conversation with a message; its id.
-    pub async fn opens(&self, body: &str) -> String {
+    pub(crate) async fn opens(&self, body: &str) -> String {
         let answer = self.post("/api/conversations", json!({ "body": body })).await.expect(201);
         answer["id"].as_str().expect("an id").to_owned()
     }
 
     /// Sends a message; its id.
-    pub async fn replies(&self, conversation: &str, body: &str) -> String {
+    pub(crate) async fn replies(&self, conversation: &str, body: &str) -> String {
         let path = format!("/api/conversations/{conversation}/reply");
         let answer = self.post(&path, json!({ "body": body })).await.expect(201);
         answer["id"].as_str().expect("an id").to_owned()
     }
 
     /// Polls.
-    pub async fn polls(&self, conversation: &str, since: i64) -> Value {
+    pub(crate) async fn polls(&self, conversation: &str, since: i64) -> Value {
         self.get(&format!("/api/conversations/{conversation}/poll?since={since}")).await.expect(200)
     }
 
     /// The whole conversation.
-    pub async fn reads(&self, conversation: &str) -> Value {
+    pub(crate) async fn reads(&self, conversation: &str) -> Value {
         self.get(&format!("/api/conversations/{conversation}")).await.expect(200)
     }
 }
 
 /// An answer that fits the document.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Headers.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// The body as it came.
-    pub text: String,
+    pub(crate) text: String,
     /// The body as JSON; null where it is none.
-    pub json: Value,
+    pub(crate) json: Value,
 }
 
 impl Answer {
     /// The JSON of an answer with this status.
     #[track_caller]
-    pub fn expect(self, status: u16) -> Value {
+    pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         self.json
     }
 
     /// An answer in the one shape of errors.
     #[track_caller]
-    pub fn expect_error(self, status: u16, code: &str) -> String {
+    pub(crate) fn expect_error(self, status: u16, code: &str) -> String {
         assert_eq!((self.status, self.json["error"].as_str()), (status, Some(code)), "{}", self.text);
         self.json["message"].as_str().expect("a message").to_owned()
     }
 
     /// One header as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
@@ -289,7 +291,11 @@ impl Answer {
         let known = document.operations().iter().any(|(own, template)| own == method && fits(template, path));
         if !known {
             // A route or method that the document does not have is refused in the one shape.
-            assert!(matches!(self.status, 400 | 404 | 405 | 414 | 431), "{method} {path} is not in the document: {}", self.status);
+            assert!(
+                matches!(self.status, 400 | 404 | 405 | 414 | 431),
+                "{method} {path} is not in the document: {}",
+                self.status
+            );
             assert!(self.json["error"].is_string() && self.json["message"].is_string(), "{}", self.text);
             return;
         }
@@ -309,7 +315,8 @@ impl Answer {
 
 fn fits(template: &str, path: &str) -> bool {
     let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
-    template.len() == path.len() && template.iter().zip(&path).all(|(t, p)| t == p || (t.starts_with('{') && !p.is_empty()))
+    template.len() == path.len()
+        && template.iter().zip(&path).all(|(t, p)| t == p || (t.starts_with('{') && !p.is_empty()))
 }
 
 fn document() -> &'static Arc<Document> {
@@ -321,17 +328,17 @@ fn document() -> &'static Arc<Document> {
 }
 
 /// Intercom's official description, where it is there.
-pub fn intercoms_description() -> PathBuf {
+pub(crate) fn intercoms_description() -> PathBuf {
     shared("intercom/api.intercom.io-2.16.yaml")
 }
 
 /// A file of the shared reference data beside the project.
-pub fn shared(path: &str) -> PathBuf {
+pub(crate) fn shared(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(path)
 }
 
 /// The texts of an answer's messages.
-pub fn bodies(answer: &Value) -> Vec<&str> {
+pub(crate) fn bodies(answer: &Value) -> Vec<&str> {
     let messages = answer["messages"].as_array().expect("messages");
     messages.iter().map(|message| message["body"].as_str().expect("a body")).collect()
 }

@@ -24,7 +24,11 @@ async fn a_poll_has_the_references_fields() {
     let latest = poll["latestTimestamp"].as_i64().expect("a time");
     assert!((latest - world.clock.now_s()).abs() <= 2, "seconds: {latest}");
     let idle = ada.polls(&chat, latest).await;
-    assert_eq!((bodies(&idle).len(), &idle["latestTimestamp"]), (0, &json!(latest)), "an empty one repeats the position");
+    assert_eq!(
+        (bodies(&idle).len(), &idle["latestTimestamp"]),
+        (0, &json!(latest)),
+        "an empty one repeats the position"
+    );
     for unit in [1, 1_000, 1_000_000] {
         assert!(bodies(&ada.polls(&chat, latest * unit).await).is_empty(), "times {unit}");
         assert_eq!(bodies(&ada.polls(&chat, (latest - 1) * unit).await), ["Hello"], "times {unit}");
@@ -204,5 +208,7 @@ async fn two_thousand_messages_doubled_disordered_and_late_are_each_shown_once()
         (missed, twice) = (missed + lost, twice + doubled);
     }
     assert_eq!((missed, twice), (0, 0));
-    println!("polls: 4 clients, {MESSAGES} operator messages doubled, disordered, late: {missed} missed, {twice} twice");
+    println!(
+        "polls: 4 clients, {MESSAGES} operator messages doubled, disordered, late: {missed} missed, {twice} twice"
+    );
 }

@@ -32,7 +32,6 @@ async fn only_what_intercom_signed_is_taken() {
     let upper = good.to_uppercase().replace("SHA1", "sha1");
     let other = signature::sign("another-client-secret-0123456789", forged.as_bytes());
     for bad in [
-        None,
         Some(""),
         Some("sha1="),
         Some(other.as_str()),
@@ -44,6 +43,7 @@ async fn only_what_intercom_signed_is_taken() {
     ] {
         assert_eq!(world.sandbox.send_raw_webhook(forged.as_bytes(), bad).await, 401, "{bad:?}");
     }
+    world.nobody().call_raw("POST", "/webhooks/intercom", Some(forged.clone())).await.expect_error(401, "unauthorized");
     let altered = forged.replace("Mallory", "Mallorx");
     assert_eq!(world.sandbox.send_raw_webhook(altered.as_bytes(), Some(&good)).await, 401);
     world.work().await;
@@ -67,7 +67,10 @@ async fn the_address_is_validated_with_head_and_ping() {
     let world = world().await;
     let head = world.nobody().call("HEAD", "/webhooks/intercom", None).await;
     assert_eq!((head.status, head.text.as_str()), (200, ""));
-    assert_eq!(deliver(&world, &json!({ "id": null, "topic": "ping", "data": { "item": { "type": "ping" } } })).await, 200);
+    assert_eq!(
+        deliver(&world, &json!({ "id": null, "topic": "ping", "data": { "item": { "type": "ping" } } })).await,
+        200
+    );
     world.nobody().get("/webhooks/intercom").await.expect_error(405, "method_not_allowed");
 }
 
@@ -129,7 +132,9 @@ async fn a_webhook_survives_a_failing_question() {
     let ada = world.user("ada");
     let chat = ada.opens("Hello").await;
     world.work().await;
-    world.sandbox.fault(Fault::new(Kind::Error { status: 503, applied: false, html: false }).on("GET", "/conversations/*"));
+    world
+        .sandbox
+        .fault(Fault::new(Kind::Error { status: 503, applied: false, html: false }).on("GET", "/conversations/*"));
     world.operator().replies(&chat, "Here").await;
     world.pass(Duration::from_secs(2)).await;
     assert_eq!(bodies(&ada.polls(&chat, 0).await), ["Hello", "Here"], "the payload alone was enough");

@@ -146,17 +146,25 @@ fn a_second_application_of_a_message_sent_twice_is_hidden() {
         fingerprint: fingerprint(&seen("1", AuthorKind::User, "ok", T).message),
         redacted: false,
         opening: false,
+        polished: true,
     }];
     let both = snapshot(vec![seen("1", AuthorKind::User, "ok", T), seen("2", AuthorKind::User, "ok", T + 40)]);
-    assert_eq!(binds(&plan(&conversation(), &known, std::slice::from_ref(&sent), &both, &answer(None))), [("2", None, true)]);
+    assert_eq!(
+        binds(&plan(&conversation(), &known, std::slice::from_ref(&sent), &both, &answer(None))),
+        [("2", None, true)]
+    );
     // Sent once, the same words again are another message, typed elsewhere.
     let once = Outbound { attempts: 1, ..sent };
-    assert_eq!(binds(&plan(&conversation(), &known, std::slice::from_ref(&once), &both, &answer(None))), [("2", None, false)]);
+    assert_eq!(
+        binds(&plan(&conversation(), &known, std::slice::from_ref(&once), &both, &answer(None))),
+        [("2", None, false)]
+    );
 }
 
 #[test]
 fn a_webhook_adds_and_takes_back_but_does_not_rewrite() {
-    let known = [Known { id: "1".into(), fingerprint: "other words".into(), redacted: false, opening: false }];
+    let known =
+        [Known { id: "1".into(), fingerprint: "other words".into(), redacted: false, opening: false, polished: true }];
     let old = snapshot(vec![seen("1", AuthorKind::Operator, "hello", T)]);
     assert!(plan(&conversation(), &known, &[], &old, &Origin::Webhook).put.is_empty());
     assert_eq!(plan(&conversation(), &known, &[], &old, &answer(None)).put.len(), 1);
@@ -253,6 +261,7 @@ fn apply(kept: &mut Kept, snapshot: &Snapshot, origin: &Origin) {
             fingerprint: fingerprint.clone(),
             redacted: *redacted,
             opening: false,
+            polished: true,
         })
         .collect();
     let plan = plan(&kept.conversation, &known, &[], snapshot, origin);
