@@ -1,0 +1,10 @@
+//! The sandbox from outside: over HTTP, and as the tests of the server use it.
+
+mod contacts;
+mod conversations;
+mod faults;
+mod harness;
+mod official;
+mod operator;
+mod search;
+mod webhooks;
