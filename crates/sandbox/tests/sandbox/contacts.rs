@@ -24,8 +24,12 @@ async fn a_second_contact_with_the_same_external_id_is_a_conflict_that_names_the
 async fn an_email_of_another_contact_is_a_conflict_too() {
     let world = world().await;
     let other = world.sandbox.add_contact(Some("u-1"), Some("ada@example.com"));
-    let created = world.post("/contacts", json!({ "role": "user", "external_id": "u-2", "email": "ADA@example.com" })).await;
-    assert_eq!((created.status, created.body["errors"][0]["message"].as_str().is_some_and(|m| m.ends_with(&other))), (409, true));
+    let created =
+        world.post("/contacts", json!({ "role": "user", "external_id": "u-2", "email": "ADA@example.com" })).await;
+    assert_eq!(
+        (created.status, created.body["errors"][0]["message"].as_str().is_some_and(|m| m.ends_with(&other))),
+        (409, true)
+    );
 
     let mine = world.sandbox.add_contact(Some("u-2"), None);
     let updated = world.send("PUT", &format!("/contacts/{mine}"), json!({ "email": "ada@example.com" })).await;

@@ -7,7 +7,9 @@ use sandbox::Settings;
 
 fn parts(conversation: &Value) -> Vec<(String, Value)> {
     let list = conversation["conversation_parts"]["conversation_parts"].as_array().expect("parts").clone();
-    list.into_iter().map(|part| (part["part_type"].as_str().expect("a type").to_owned(), part["body"].clone())).collect()
+    list.into_iter()
+        .map(|part| (part["part_type"].as_str().expect("a type").to_owned(), part["body"].clone()))
+        .collect()
 }
 
 #[tokio::test]
@@ -25,7 +27,10 @@ async fn starting_answers_with_a_message_and_keeps_it_as_the_source() {
     assert_eq!(html["source"]["body"], "<p>Where is &lt;b&gt;my&lt;/b&gt;<br>&amp; refund?</p>");
     assert_eq!(html["source"]["id"], message.body["id"]);
     assert_eq!(html["conversation_parts"]["total_count"], 0);
-    assert_eq!((&html["admin_assignee_id"], &html["priority"], &html["ticket"]), (&json!(0), &json!("none"), &Value::Null));
+    assert_eq!(
+        (&html["admin_assignee_id"], &html["priority"], &html["ticket"]),
+        (&json!(0), &json!("none"), &Value::Null)
+    );
     let plain = world.get(&format!("/conversations/{id}?display_as=plaintext")).await.body;
     assert_eq!(plain["source"]["body"], "Where is <b>my</b>\n& refund?");
     world.stop().await;
@@ -94,7 +99,10 @@ async fn a_contacts_reply_reopens_and_its_part_is_of_type_open() {
     let until = now_s() + 3600;
     let snooze = json!({ "message_type": "snoozed", "admin_id": "9000001", "snoozed_until": until });
     let snoozed = world.post(&manage, snooze).await.body;
-    assert_eq!((&snoozed["state"], &snoozed["open"], &snoozed["snoozed_until"]), (&json!("snoozed"), &json!(true), &json!(until)));
+    assert_eq!(
+        (&snoozed["state"], &snoozed["open"], &snoozed["snoozed_until"]),
+        (&json!("snoozed"), &json!(true), &json!(until))
+    );
     let awake = world.replies(&contact, &id, "Now!").await.body;
     assert_eq!((&awake["state"], &awake["snoozed_until"]), (&json!("open"), &Value::Null));
     world.stop().await;
@@ -104,9 +112,7 @@ async fn a_contacts_reply_reopens_and_its_part_is_of_type_open() {
 async fn assigning_twice_to_the_same_is_unprocessable() {
     let world = world().await;
     let (_, id) = world.opens("One").await;
-    let assign = |kind: &str, to: &str| {
-        json!({ "message_type": "assignment", "type": kind, "admin_id": "9000001", "assignee_id": to })
-    };
+    let assign = |kind: &str, to: &str| json!({ "message_type": "assignment", "type": kind, "admin_id": "9000001", "assignee_id": to });
     let path = format!("/conversations/{id}/parts");
     let first = world.post(&path, assign("team", "7000001")).await;
     assert_eq!((first.status, &first.body["team_assignee_id"]), (200, &json!(7_000_001)));
@@ -155,7 +161,10 @@ async fn attributes_of_conversations_must_exist() {
     let path = format!("/conversations/{id}");
     let update = json!({ "read": true, "custom_attributes": { "topic": "Refund" } });
     let refused = world.send("PUT", &path, update.clone()).await;
-    assert_eq!((refused.status, &refused.body["errors"][0]["message"]), (400, &json!("Conversation attribute 'topic' does not exist")));
+    assert_eq!(
+        (refused.status, &refused.body["errors"][0]["message"]),
+        (400, &json!("Conversation attribute 'topic' does not exist"))
+    );
     let define = json!({ "name": "topic", "data_type": "string", "description": "What it is about" });
     assert_eq!(world.post("/conversations/attributes", define.clone()).await.status, 200);
     assert_eq!(world.post("/conversations/attributes", define).await.status, 422);
@@ -205,14 +214,19 @@ async fn a_redacted_message_loses_its_text_and_files() {
 
 #[tokio::test]
 async fn attachments_get_addresses_that_expire() {
-    let world = world_with(Settings { attachment_urls_live_for: std::time::Duration::from_secs(1), ..Settings::default() }).await;
+    let world =
+        world_with(Settings { attachment_urls_live_for: std::time::Duration::from_secs(1), ..Settings::default() })
+            .await;
     let (contact, id) = world.opens("One").await;
     let mut body = reply(&contact, "see file");
     body["attachment_files"] = json!([{ "name": "a b.txt", "content_type": "text/plain", "data": "aGVsbG8=" }]);
     body["attachment_urls"] = json!([format!("{}/i/o/x/receipt.pdf?t=1", world.sandbox.url())]);
     let replied = world.post(&format!("/conversations/{id}/reply"), body).await.body;
     let attachments = &replied["conversation_parts"]["conversation_parts"][0]["attachments"];
-    assert_eq!((&attachments[0]["name"], &attachments[0]["content_type"]), (&json!("receipt.pdf"), &json!("application/pdf")));
+    assert_eq!(
+        (&attachments[0]["name"], &attachments[0]["content_type"]),
+        (&json!("receipt.pdf"), &json!("application/pdf"))
+    );
     assert_eq!((&attachments[1]["name"], &attachments[1]["filesize"]), (&json!("a b.txt"), &json!(5)));
 
     let url = attachments[1]["url"].as_str().expect("a URL");

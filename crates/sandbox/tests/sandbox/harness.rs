@@ -12,7 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 /// Where a checkout may have Intercom's description; tests of it are skipped without.
 pub(crate) fn description() -> Option<PathBuf> {
     let given = std::env::var_os("INTERCOM_OPENAPI").map(PathBuf::from);
-    given.or_else(|| Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("api.intercom.io-2.16.yaml"))).filter(|path| path.exists())
+    given
+        .or_else(|| Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("api.intercom.io-2.16.yaml")))
+        .filter(|path| path.exists())
 }
 
 pub(crate) struct World {

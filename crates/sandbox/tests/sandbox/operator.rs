@@ -77,7 +77,10 @@ async fn acts_and_looks_are_there_over_http() {
     let (_, id) = world.opens("Hello <script>").await;
     let done = world.post("/_sandbox/act", json!({ "act": "reply", "conversation": id, "body": "Hi" })).await;
     assert!(done.body["part"].is_string(), "{}", done.body);
-    assert_eq!(world.post("/_sandbox/act", json!({ "act": "reply", "conversation": "1", "body": "Hi" })).await.status, 404);
+    assert_eq!(
+        world.post("/_sandbox/act", json!({ "act": "reply", "conversation": "1", "body": "Hi" })).await.status,
+        404
+    );
     assert_eq!(world.post("/_sandbox/act", json!({ "act": "dance" })).await.status, 400);
     let form = world.request("POST", "/_sandbox/act").body("act=reply").send().await.expect("an answer");
     assert_eq!(form.status(), 415, "other sites' forms do nothing");
@@ -115,7 +118,9 @@ async fn faults_are_set_and_cleared_over_http() {
 #[tokio::test]
 async fn the_page_and_its_parts_are_served_under_a_strict_policy() {
     let world = world().await;
-    for (path, kind) in [("/operator", "text/html"), ("/operator/page.css", "text/css"), ("/operator/page.js", "text/javascript")] {
+    for (path, kind) in
+        [("/operator", "text/html"), ("/operator/page.css", "text/css"), ("/operator/page.js", "text/javascript")]
+    {
         let answer = world.request("GET", path).send().await.expect("an answer");
         assert_eq!(answer.status(), 200, "{path}");
         let header = |name: &str| answer.headers()[name].to_str().expect("text").to_owned();

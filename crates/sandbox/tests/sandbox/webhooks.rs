@@ -30,7 +30,11 @@ async fn a_notification_is_signed_plain_and_holds_only_the_new_part() {
         let expected = signature("sandbox-client-secret-0123456789abcdef", &one.raw);
         assert_eq!(one.signature.as_deref(), Some(expected.as_str()));
         assert_eq!((&one.json["app_id"], &one.json["type"]), (&json!("abc123def"), &json!("notification_event")));
-        assert!(one.json["id"].as_str().is_some_and(|id| id.starts_with("notif_") && id.len() == 42), "{}", one.json["id"]);
+        assert!(
+            one.json["id"].as_str().is_some_and(|id| id.starts_with("notif_") && id.len() == 42),
+            "{}",
+            one.json["id"]
+        );
     }
     let item = &got[1].json["data"]["item"];
     assert_eq!((&item["id"], &item["source"]["body"]), (&json!(id), &json!("One & two")));
@@ -49,7 +53,8 @@ async fn notifications_have_the_shape_of_the_samples() {
     let envelope = &receiver.got()[1].json;
     let keys = |json: &Value| json.as_object().expect("an object").keys().cloned().collect::<BTreeSet<String>>();
     let of = |names: &str| names.split_whitespace().map(str::to_owned).collect::<BTreeSet<String>>();
-    let outer = "type app_id data links id topic delivery_status delivery_attempts delivered_at first_sent_at created_at self";
+    let outer =
+        "type app_id data links id topic delivery_status delivery_attempts delivered_at first_sent_at created_at self";
     assert_eq!(keys(envelope), of(outer));
     let item = "type id created_at updated_at waiting_since snoozed_until source contacts first_contact_reply admin_assignee_id \
         team_assignee_id open state read tags priority sla_applied statistics conversation_rating teammates title \
@@ -69,7 +74,10 @@ async fn our_own_api_calls_echo() {
     let close = json!({ "message_type": "close", "type": "admin", "admin_id": "9000001" });
     world.post(&format!("/conversations/{id}/parts"), close).await;
     world.sandbox.webhooks_settled().await;
-    assert_eq!(receiver.topics(), ["conversation.user.created", "conversation.user.replied", "conversation.admin.closed"]);
+    assert_eq!(
+        receiver.topics(),
+        ["conversation.user.created", "conversation.user.replied", "conversation.admin.closed"]
+    );
     end(world, receiver).await;
 }
 
@@ -93,6 +101,7 @@ async fn a_failed_delivery_is_retried_once_with_the_same_id() {
         }
     }
     assert_eq!(receiver.texts()[2..], ["Two", "Two"], "the retry comes by itself too");
+    world.sandbox.webhooks_settled().await;
     let attempts: Vec<_> = world.sandbox.deliveries().iter().map(|d| (d.attempt, d.status)).collect();
     assert_eq!(attempts, [(1, Some(500)), (2, Some(503)), (1, Some(500)), (2, Some(200))]);
     end(world, receiver).await;
@@ -169,6 +178,37 @@ async fn a_forgery_has_a_bad_signature_and_an_attackers_text() {
     assert_eq!(got[2].signature, Some(signature("sandbox-client-secret-0123456789abcdef", &got[2].raw)));
     assert_ne!(got[1].json["id"], got[2].json["id"]);
     end(world, receiver).await;
+}
+
+#[tokio::test]
+async fn ids_may_be_numbers_and_nulls_may_be_left_out() {
+    let (world, receiver) = connected().await;
+    let (contact, id) = world.opens("0").await;
+    world.sandbox.webhooks_settled().await;
+    world.sandbox.fault(Fault::new(Kind::NumericIds).times(1));
+    world.sandbox.operator().replies(&id, "1").await;
+    world.sandbox.fault(Fault::new(Kind::Sparse).times(1));
+    world.sandbox.operator().replies(&id, "2").await;
+    let items: Vec<Value> = receiver.got().into_iter().map(|got| got.json["data"]["item"].clone()).collect();
+    assert_eq!(items[1]["id"].as_u64().map(|number| number.to_string()), Some(id.clone()));
+    assert_eq!(items[1]["contacts"]["contacts"][0]["id"], json!(contact), "a contact's id has letters");
+    assert!(items[1].get("snoozed_until").is_some() && items[2].get("snoozed_until").is_none());
+    assert_eq!(items[2]["id"], json!(id));
+    end(world, receiver).await;
+}
+
+#[tokio::test]
+async fn stopping_forgets_what_was_to_be_sent() {
+    let (world, receiver) = connected().await;
+    let (_, id) = world.opens("0").await;
+    world.sandbox.fault(Fault::new(Kind::Late { ms: 60_000 }));
+    world.sandbox.operator().replies(&id, "1").await;
+    world.sandbox.stop().await;
+    world.sandbox.operator().replies(&id, "2").await;
+    world.sandbox.release_delayed_webhooks().await;
+    world.sandbox.webhooks_settled().await;
+    assert!(!receiver.texts().contains(&"1".to_owned()));
+    receiver.stop();
 }
 
 #[tokio::test]
