@@ -5,6 +5,7 @@ mod conversations;
 mod faults;
 mod harness;
 mod official;
+mod openapi;
 mod operator;
 mod search;
 mod webhooks;
