@@ -133,6 +133,7 @@ impl Core {
         if let Some(mut tasks) = tasks {
             tasks.shutdown().await;
         }
+        self.hooks.stop();
     }
 
     /// Does what a REST request asks, if it may.

@@ -103,6 +103,10 @@ pub enum Kind {
     },
     /// The notification waits until the next one of its conversation was sent, or for a second.
     Reorder,
+    /// The notification's ids of digits are numbers instead of text.
+    NumericIds,
+    /// The notification leaves out what is null.
+    Sparse,
     /// Before the notification comes a forgery of it: another id, an attacker's text, a bad signature.
     Forge,
 }
@@ -156,7 +160,8 @@ impl Fault {
 
 impl Kind {
     fn is_about_webhooks(&self) -> bool {
-        matches!(self, Self::Drop | Self::Double | Self::Late { .. } | Self::Reorder | Self::Forge)
+        let swaps = matches!(self, Self::Drop | Self::Double | Self::Late { .. } | Self::Reorder);
+        swaps || matches!(self, Self::NumericIds | Self::Sparse | Self::Forge)
     }
 }
 

@@ -112,6 +112,28 @@ pub(crate) enum Act {
     },
 }
 
+impl Act {
+    /// The conversation acted on, unless the act makes it.
+    fn conversation(&self) -> Option<&str> {
+        match self {
+            Self::Reply { conversation, .. }
+            | Self::AssignWithReply { conversation, .. }
+            | Self::Note { conversation, .. }
+            | Self::Close { conversation, .. }
+            | Self::Snooze { conversation, .. }
+            | Self::Unsnooze { conversation }
+            | Self::Reopen { conversation }
+            | Self::Redact { conversation, .. }
+            | Self::BotSay { conversation, .. }
+            | Self::Delete { conversation }
+            | Self::Tag { conversation, .. }
+            | Self::AddPart { conversation, .. }
+            | Self::View { conversation } => Some(conversation),
+            _ => None,
+        }
+    }
+}
+
 /// Does it. The answer holds the id of what came of it, if anything did; an error says what is missing.
 pub(crate) fn perform(world: &mut World, act: Act) -> Result<Value, String> {
     let html = |body: &str| Body::from_teammate(body);
@@ -290,11 +312,14 @@ impl Operator {
 
     async fn act(&self, act: Act) -> String {
         let said = format!("{act:?}");
+        let acted_on = act.conversation().map(str::to_owned);
         let done = self.sandbox.core.change(|world| perform(world, act));
         let done = done.unwrap_or_else(|why| panic!("{why}: {said}"));
-        self.sandbox.webhooks_settled().await;
         let id = done.as_object().and_then(|done| done.values().next()).and_then(Value::as_str);
-        id.unwrap_or_default().to_owned()
+        let id = id.unwrap_or_default().to_owned();
+        // Only this conversation's queue: under load the others may never be empty.
+        self.sandbox.core.hooks.settled(Some(acted_on.as_deref().unwrap_or(&id))).await;
+        id
     }
 }
 
@@ -310,7 +335,7 @@ pub(crate) fn overview(world: &World, id: &str) -> Option<Value> {
         "contact": contact,
         "state": conversation.state.name(),
         "snoozed_until": conversation.snoozed_until,
-        "last_line": last.text.lines().last().unwrap_or_default(),
+        "last_line": last.text.split_whitespace().collect::<Vec<_>>().join(" "),
         "updated_at": conversation.updated_at,
         "unread": written.saturating_sub(conversation.seen),
         "open": conversation.state == State::Open,

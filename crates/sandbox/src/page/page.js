@@ -1,0 +1,279 @@
+// The operator's inbox. Polls once a second; whatever users wrote goes through textContent only.
+"use strict";
+
+const at = (id) => document.getElementById(id);
+const EVERY_MS = 1000;
+const FAULTS = [
+  ["The answer is lost, the message is not", { kind: "lost_answer", method: "POST", path: "/conversations/{id}/reply", times: 1 }],
+  ["Connections are refused", { kind: "refuse" }],
+  ["The message arrives 5 s after the connection broke", { kind: "applied_late", after_ms: 5000, method: "POST", path: "*/reply", times: 1 }],
+  ["503 with an HTML page", { kind: "error", status: 503, html: true, probability: 0.5 }],
+  ["429, try again in 5 s", { kind: "rate_limit", reset_after_s: 5, times: 10 }],
+  ["Silence for 15 s", { kind: "hang", ms: 15000, times: 1 }],
+  ["Answers break off", { kind: "truncated_body", times: 1 }],
+  ["Everything takes 2 s", { kind: "slow", ms: 2000 }],
+  ["Searches are 10 s behind", { kind: "search_lag", ms: 10000 }],
+  ["Webhooks are dropped", { kind: "drop" }],
+  ["Webhooks come twice", { kind: "double" }],
+  ["Webhooks come 10 s late", { kind: "late", ms: 10000 }],
+  ["Webhooks overtake each other", { kind: "reorder", probability: 0.5 }],
+  ["Forged webhooks", { kind: "forge" }],
+];
+
+let chosen = null;
+const drawn = new WeakMap();
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+async function ask(method, path, body) {
+  const options = { method, headers: {} };
+  if (body !== undefined) {
+    options.headers["content-type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  const answer = await fetch(`/_sandbox/${path}`, options);
+  const json = await answer.json();
+  if (!answer.ok) throw new Error(json.error || `status ${answer.status}`);
+  return json;
+}
+
+async function act(what) {
+  try {
+    const done = await ask("POST", "act", what);
+    at("trouble").hidden = true;
+    await refresh();
+    return done;
+  } catch (error) {
+    at("trouble").textContent = error.message;
+    at("trouble").hidden = false;
+    setTimeout(() => { at("trouble").hidden = true; }, 4000);
+    return null;
+  }
+}
+
+// The API takes a teammate's HTML; here people type text.
+function toHtml(text) {
+  const escaped = text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  return `<p>${escaped.replaceAll("\n", "<br>")}</p>`;
+}
+
+const person = (contact) => (contact && (contact.name || contact.external_id || contact.id)) || "Somebody";
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+
+// Makes the children of a list fit the items, touching only what changed: a reader's focus stays, and what a screen reader has
+// announced is not announced again.
+function fit(list, items, make) {
+  items.forEach((item, index) => {
+    const text = asText(item);
+    const old = list.children[index];
+    if (old && drawn.get(old) === text) return;
+    const made = make(item);
+    drawn.set(made, text);
+    if (old) old.replaceWith(made);
+    else list.append(made);
+  });
+  while (list.children.length > items.length) list.lastChild.remove();
+}
+
+// Addresses of files are signed anew each time; that alone is no change.
+const asText = (item) => JSON.stringify(item, (key, value) => (key === "url" && value ? value.split("?")[0] : value));
+
+/* The list */
+
+function drawList(list) {
+  at("none").hidden = list.length > 0;
+  fit(at("conversations"), list.map((one) => ({ ...one, current: one.id === chosen })), (one) => {
+    const item = element("button", "item");
+    item.type = "button";
+    item.setAttribute("aria-current", String(one.current));
+    item.append(element("span", "person", person(one.contact)), element("span", `state ${one.state}`, one.state));
+    item.append(element("span", "last", one.last_line || "…"));
+    if (one.unread > 0) {
+      const badge = element("span", "badge", String(one.unread));
+      badge.setAttribute("aria-label", `${one.unread} unread`);
+      item.append(badge);
+    }
+    item.addEventListener("click", () => choose(one.id));
+    const row = element("li");
+    row.append(item);
+    return row;
+  });
+}
+
+function choose(id) {
+  chosen = id;
+  at("parts").replaceChildren();
+  document.body.classList.toggle("reading", id !== null);
+  at("open").hidden = id === null;
+  at("nothing").hidden = id !== null;
+  refresh();
+  if (id !== null) at("text").focus();
+}
+
+/* The thread */
+
+function drawThread(thread) {
+  const { conversation } = thread;
+  at("name").textContent = person(thread.contact);
+  const until = thread.state === "snoozed" && thread.snoozed_until ? ` until ${clock(thread.snoozed_until)}` : "";
+  at("sub").textContent = `${thread.state}${until} · no. ${thread.id}`;
+  for (const button of document.querySelectorAll("[data-act]")) {
+    button.disabled = { close: "closed", snooze: "snoozed", reopen: "open" }[button.dataset.act] === thread.state;
+  }
+  const opening = { ...conversation.source, part_type: "comment", created_at: conversation.created_at };
+  const all = [opening, ...conversation.conversation_parts.conversation_parts];
+  const list = at("parts");
+  const wasAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 60;
+  fit(list, all, drawPart);
+  if (wasAtEnd) list.scrollTop = list.scrollHeight;
+}
+
+function drawPart(part) {
+  const files = part.attachments || [];
+  const mine = part.author.type === "admin" || part.author.type === "bot";
+  const known = mine || part.author.name;
+  const by = known ? part.author.name || part.author.type : at("name").textContent;
+  if (!part.body && files.length === 0) {
+    return element("li", "part event", `${part.part_type.replaceAll("_", " ")} · ${by} · ${clock(part.created_at)}`);
+  }
+  const note = part.part_type === "note";
+  const made = element("li", ["part", note ? "note" : mine && "mine", part.redacted && "redacted"].filter(Boolean).join(" "));
+  const meta = element("div", "meta");
+  const kind = note ? " · internal note" : part.part_type === "comment" ? "" : ` · ${part.part_type.replaceAll("_", " ")}`;
+  meta.append(element("span", "", `${by} · ${clock(part.created_at)}${kind}`));
+  if (!part.redacted) {
+    const redact = element("button", "redact", "Redact");
+    redact.type = "button";
+    redact.setAttribute("aria-label", `Redact this message of ${by}`);
+    redact.addEventListener("click", () => act({ act: "redact", conversation: chosen, part: part.id }));
+    meta.append(redact);
+  }
+  made.append(meta);
+  if (part.body) made.append(element("div", "text", part.body));
+  for (const file of files) {
+    const link = element("a", "", `${file.name} (${file.filesize} bytes)`);
+    if (/^https?:/.test(file.url)) link.href = file.url;
+    link.target = "_blank";
+    link.rel = "noopener noreferrer";
+    made.append(link);
+  }
+  return made;
+}
+
+async function send(kind) {
+  const text = at("text").value.trim();
+  if (!text || chosen === null) return;
+  const done = await act({ act: kind, conversation: chosen, body: toHtml(text) });
+  if (done) at("text").value = "";
+  at("text").focus();
+}
+
+/* Faults */
+
+function drawFaults(faults) {
+  at("fault-count").hidden = faults.length === 0;
+  at("fault-count").textContent = String(faults.length);
+  fit(at("fault-list"), faults, ({ hits, ...rule }) => element("li", "", `${hits} × ${JSON.stringify(rule)}`));
+}
+
+async function addFault(event) {
+  event.preventDefault();
+  const error = at("fault-error");
+  error.hidden = true;
+  try {
+    await ask("POST", "faults", JSON.parse(at("fault-rule").value));
+    await refresh();
+  } catch (why) {
+    error.textContent = why.message;
+    error.hidden = false;
+  }
+}
+
+/* Starting a conversation */
+
+async function offerStart() {
+  const contacts = await ask("GET", "contacts");
+  at("start-contact").replaceChildren(...contacts.map((contact) => {
+    const option = element("option", "", person(contact));
+    option.value = contact.id;
+    return option;
+  }));
+  at("starting").showModal();
+}
+
+async function start(event) {
+  event.preventDefault();
+  const done = await act({ act: "start", contact: at("start-contact").value, body: toHtml(at("start-text").value.trim()) });
+  if (!done) return;
+  at("start-text").value = "";
+  at("starting").close();
+  choose(done.conversation);
+}
+
+/* Keeping up */
+
+async function refresh() {
+  const asked = chosen;
+  try {
+    const view = document.visibilityState === "visible" ? "?view=true" : "";
+    const [list, faults, thread] = await Promise.all([
+      ask("GET", "conversations"),
+      ask("GET", "faults"),
+      asked === null ? null : ask("GET", `conversations/${asked}${view}`).catch(() => null),
+    ]);
+    at("link").textContent = "live";
+    at("link").classList.remove("lost");
+    drawList(list);
+    drawFaults(faults);
+    if (asked !== chosen) return;
+    if (thread) drawThread(thread);
+    else if (asked !== null) choose(null);
+  } catch {
+    at("link").textContent = "no connection";
+    at("link").classList.add("lost");
+  }
+}
+
+async function keepUp() {
+  await refresh();
+  setTimeout(keepUp, EVERY_MS);
+}
+
+at("composer").addEventListener("submit", (event) => { event.preventDefault(); send("reply"); });
+at("note").addEventListener("click", () => send("note"));
+at("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    send("reply");
+  }
+});
+at("back").addEventListener("click", () => choose(null));
+for (const button of document.querySelectorAll("[data-act]")) {
+  button.addEventListener("click", () => {
+    const until = button.dataset.act === "snooze" ? { until: Math.floor(Date.now() / 1000) + 3600 } : {};
+    act({ act: button.dataset.act, conversation: chosen, ...until });
+  });
+}
+at("new").addEventListener("click", offerStart);
+at("start-form").addEventListener("submit", start);
+at("start-cancel").addEventListener("click", () => at("starting").close());
+at("show-faults").addEventListener("click", () => {
+  const hidden = at("faults").toggleAttribute("hidden");
+  at("show-faults").setAttribute("aria-expanded", String(!hidden));
+});
+at("fault-kind").replaceChildren(...FAULTS.map(([label], index) => {
+  const option = element("option", "", label);
+  option.value = String(index);
+  return option;
+}));
+const fillRule = () => { at("fault-rule").value = JSON.stringify(FAULTS[Number(at("fault-kind").value)][1]); };
+at("fault-kind").addEventListener("change", fillRule);
+fillRule();
+at("fault-form").addEventListener("submit", addFault);
+at("fault-clear").addEventListener("click", async () => { await ask("DELETE", "faults"); await refresh(); });
+keepUp();

@@ -19,6 +19,9 @@ type Outcome = Result<Value, Answer>;
 
 /// Does what the request asks, and answers it. The whole route table.
 pub(crate) fn answer(world: &mut World, request: &Request, lag_ms: i64) -> Answer {
+    if !request.raw.is_empty() && request.body.is_null() {
+        return Answer::refusal(400, "bad_request", "The request body is not valid JSON");
+    }
     let segments = request.segments();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let outcome = match (request.method.as_str(), segments.as_slice()) {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Outcome, acting_admin, invalid, missing, not_found};
 use crate::exchange::{Answer, Request};
 use crate::render::{self, Form, Parts};
-use crate::world::{Assignee, Attachment, Author, Body, Contact, Download, NewPart, State, Via, World};
+use crate::world::{Assignee, Attachment, Author, Body, Contact, Conversation, Download, NewPart, State, Via, World};
 
 const MAX_ATTACHMENTS: usize = 10;
 
@@ -48,8 +48,11 @@ fn replying_contact<'a>(world: &'a World, request: &Request) -> Result<&'a Conta
 
 /// The conversation meant, where `last` is the contact's latest. It must be the contact's own.
 fn conversation_of(world: &World, id: &str, contact: &Contact) -> Result<String, Answer> {
-    let mut own = world.conversations.values().filter(|conversation| conversation.contacts.contains(&contact.id));
-    let found = if id == "last" { own.max_by_key(|conversation| &conversation.id) } else { own.find(|c| c.id == id) };
+    let own = |conversation: &&Conversation| conversation.contacts.contains(&contact.id);
+    let found = match id {
+        "last" => world.conversations.values().filter(own).max_by_key(|conversation| &conversation.id),
+        id => world.conversations.get(id).filter(own),
+    };
     found.map(|conversation| conversation.id.clone()).ok_or_else(|| not_found("Conversation not found"))
 }
 

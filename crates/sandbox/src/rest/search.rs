@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Outcome, invalid};
 use crate::exchange::{Answer, Request};
 use crate::render::{self, Form, Parts};
-use crate::world::{Contact, Conversation, State, World};
+use crate::world::{Contact, Conversation, Revision, State, World};
 
 const MAX_FILTERS: usize = 15;
 const MAX_NESTING: usize = 2;
@@ -37,21 +37,38 @@ enum Dates {
 pub(super) fn conversations(world: &World, request: &Request, lag_ms: i64) -> Outcome {
     let query = request.field("query");
     let dates = if world.whole_day_dates { Dates::WholeDaysInclusive } else { Dates::Exact };
-    let mut found: Vec<Conversation> = Vec::new();
+    let mut found: Vec<Indexed<'_>> = Vec::new();
     check(query, 0)?;
     for conversation in world.conversations.values() {
         let Some(seen) = conversation.seen_by_search(world.now_ms, lag_ms) else { continue };
-        if matches(query, dates, &|name| conversation_field(world, &seen, name))? {
-            found.push(seen);
+        let indexed = Indexed { conversation, seen };
+        if matches(query, dates, &|name| conversation_field(world, indexed, name))? {
+            found.push(indexed);
         }
     }
+    let key = |i: &Indexed<'_>| format!("{:012}/{}", i.seen.updated_at, i.conversation.id);
     // `sort` is accepted and ignored, as measured: the latest change comes first.
-    found.sort_by(|a, b| (b.updated_at, &b.id).cmp(&(a.updated_at, &a.id)));
-    let key = |c: &Conversation| format!("{:012}/{}", c.updated_at, c.id);
-    let one = |c: &Conversation| render::conversation(world, c, Form::Html, &Parts::None);
-    let items: Vec<Value> = page_of(request, &found, key)?.into_iter().map(one).collect();
+    found.sort_by_key(|indexed| std::cmp::Reverse(key(indexed)));
+    let items: Vec<Value> = page_of(request, &found, key)?.into_iter().map(|indexed| indexed.render(world)).collect();
     let pages = pages(request, &found, key)?;
     Ok(json!({ "type": "conversation.list", "conversations": items, "total_count": found.len(), "pages": pages }))
+}
+
+/// A conversation, and what the index knows of it.
+#[derive(Clone, Copy)]
+struct Indexed<'a> {
+    conversation: &'a Conversation,
+    seen: Revision,
+}
+
+impl Indexed<'_> {
+    fn render(&self, world: &World) -> Value {
+        let mut json = render::conversation(world, self.conversation, Form::Html, &Parts::None);
+        json["updated_at"] = json!(self.seen.updated_at);
+        json["state"] = json!(self.seen.state.name());
+        json["open"] = json!(self.seen.state != State::Closed);
+        json
+    }
 }
 
 pub(super) fn contacts(world: &World, request: &Request, lag_ms: i64) -> Outcome {
@@ -63,32 +80,33 @@ pub(super) fn contacts(world: &World, request: &Request, lag_ms: i64) -> Outcome
     }
     let dates = if world.whole_day_dates { Dates::WholeDays } else { Dates::Exact };
     check(query, 0)?;
-    let mut found: Vec<Contact> = Vec::new();
+    let mut found: Vec<&Contact> = Vec::new();
     let indexed = |contact: &&Contact| {
         contact.created_ms <= world.now_ms - lag_ms && !contact.archived && contact.merged_into.is_none()
     };
     for contact in world.contacts.values().filter(indexed) {
         if matches(query, dates, &|name| contact_field(contact, name))? {
-            found.push(contact.clone());
+            found.push(contact);
         }
     }
-    found.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
-    let key = |c: &Contact| format!("{:012}/{}", c.created_at, c.id);
+    let key = |c: &&Contact| format!("{:012}/{}", c.created_at, c.id);
+    found.sort_by_key(|contact| std::cmp::Reverse(key(contact)));
     let items: Vec<Value> = page_of(request, &found, key)?.into_iter().map(|c| render::contact(world, c)).collect();
     Ok(json!({ "type": "list", "data": items, "total_count": found.len(), "pages": pages(request, &found, key)? }))
 }
 
-fn conversation_field(world: &World, conversation: &Conversation, name: &str) -> Option<Found> {
+fn conversation_field(world: &World, indexed: Indexed<'_>, name: &str) -> Option<Found> {
+    let Indexed { conversation, seen } = indexed;
     let texts = |texts: &[&str]| Found::Texts(texts.iter().map(|text| (*text).to_owned()).collect());
     Some(match name {
         "id" => texts(&[&conversation.id]),
         "created_at" => Found::Date(Some(conversation.created_at)),
-        "updated_at" => Found::Date(Some(conversation.updated_at)),
+        "updated_at" => Found::Date(Some(seen.updated_at)),
         "waiting_since" => Found::Date(conversation.waiting_since),
         "snoozed_until" => Found::Date(conversation.snoozed_until),
-        "open" => Found::Flag(conversation.state != State::Closed),
+        "open" => Found::Flag(seen.state != State::Closed),
         "read" => Found::Flag(conversation.read),
-        "state" => texts(&[conversation.state.name()]),
+        "state" => texts(&[seen.state.name()]),
         "title" => texts(&[conversation.title.as_deref().unwrap_or_default()]),
         "priority" => texts(&["none"]),
         "admin_assignee_id" => texts(&[&conversation.admin_assignee.to_string()]),

@@ -69,6 +69,19 @@ struct Delayed {
     until_overtaken: bool,
 }
 
+impl State {
+    /// Queues a notification; returns its key if no task works on it yet.
+    fn push(&mut self, notification: Notification) -> Option<String> {
+        let key = notification.key.clone();
+        if let Some(queue) = self.queues.get_mut(&key) {
+            queue.push_back(notification);
+            return None;
+        }
+        self.queues.insert(key.clone(), VecDeque::from([notification]));
+        Some(key)
+    }
+}
+
 impl Hooks {
     pub(crate) fn new() -> Self {
         Self { state: Mutex::default(), changed: Notify::new(), permits: Semaphore::new(MAX_AT_ONCE) }
@@ -111,6 +124,8 @@ impl Hooks {
                 self.enqueue(core, notification.clone());
                 self.enqueue(core, notification);
             }
+            Some(Kind::NumericIds) => self.enqueue(core, reshaped(notification, &numeric_ids)),
+            Some(Kind::Sparse) => self.enqueue(core, reshaped(notification, &without_nulls)),
             Some(Kind::Forge) => {
                 self.enqueue(core, forged(&notification));
                 self.enqueue(core, notification);
@@ -120,17 +135,23 @@ impl Hooks {
         self.release(core, |delayed| delayed.until_overtaken && delayed.notification.key == key);
     }
 
+    /// Forgets everything that waits: the tasks that would have delivered it are gone.
+    pub(crate) fn stop(&self) {
+        *self.state() = State::default();
+        self.changed.notify_waiters();
+    }
+
     fn enqueue(&self, core: &Arc<Core>, notification: Notification) {
-        let key = notification.key.clone();
-        let mut state = self.state();
-        if let Some(queue) = state.queues.get_mut(&key) {
-            queue.push_back(notification);
-            return;
+        let idle = self.state().push(notification);
+        self.work_on(core, idle);
+    }
+
+    /// Starts a task for a key that has none.
+    fn work_on(&self, core: &Arc<Core>, idle: Option<String>) {
+        if let Some(key) = idle {
+            let owned = Arc::clone(core);
+            core.spawn(async move { owned.hooks.work(&owned, &key).await });
         }
-        state.queues.insert(key.clone(), VecDeque::from([notification]));
-        drop(state);
-        let owned = Arc::clone(core);
-        core.spawn(async move { owned.hooks.work(&owned, &key).await });
     }
 
     /// Delivers what waits under a key, until nothing does.
@@ -203,23 +224,26 @@ impl Hooks {
         let owned = Arc::clone(core);
         core.spawn(async move {
             tokio::time::sleep(by).await;
-            let due = owned.hooks.state().delayed.remove(&number);
-            if let Some(delayed) = due {
-                owned.hooks.enqueue(&owned, delayed.notification);
-            }
+            owned.hooks.release_numbers(&owned, &[number]);
         });
     }
 
     /// Queues the delayed notifications that fit now.
     fn release(&self, core: &Arc<Core>, fits: impl Fn(&Delayed) -> bool) {
-        let due: Vec<Delayed> = {
-            let mut state = self.state();
-            let numbers: Vec<u64> =
-                state.delayed.iter().filter(|(_, delayed)| fits(delayed)).map(|(n, _)| *n).collect();
-            numbers.iter().filter_map(|number| state.delayed.remove(number)).collect()
-        };
-        for delayed in due {
-            self.enqueue(core, delayed.notification);
+        let fitting = |(number, delayed): (&u64, &Delayed)| fits(delayed).then_some(*number);
+        let numbers: Vec<u64> = self.state().delayed.iter().filter_map(fitting).collect();
+        self.release_numbers(core, &numbers);
+    }
+
+    fn release_numbers(&self, core: &Arc<Core>, numbers: &[u64]) {
+        for number in numbers {
+            // Out of one place and into the other under one lock: in between, nothing would seem to be waiting.
+            let idle = {
+                let mut state = self.state();
+                let due = state.delayed.remove(number);
+                due.and_then(|delayed| state.push(delayed.notification))
+            };
+            self.work_on(core, idle);
         }
     }
 
@@ -278,4 +302,38 @@ fn forged(notification: &Notification) -> Notification {
         item["source"]["body"] = json!(LURE);
     }
     Notification { envelope, note: Some("forged"), ..notification.clone() }
+}
+
+fn reshaped(mut notification: Notification, change: &dyn Fn(&mut Value)) -> Notification {
+    change(&mut notification.envelope["data"]["item"]);
+    notification
+}
+
+/// Some payloads have ids as numbers: those of digits become so here.
+fn numeric_ids(json: &mut Value) {
+    match json {
+        Value::Array(items) => items.iter_mut().for_each(numeric_ids),
+        Value::Object(members) => {
+            for (name, value) in members {
+                let number = value.as_str().filter(|_| name == "id").and_then(|text| text.parse::<u64>().ok());
+                match number {
+                    Some(number) => *value = json!(number),
+                    None => numeric_ids(value),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Some payloads leave out what is null.
+fn without_nulls(json: &mut Value) {
+    match json {
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        Value::Object(members) => {
+            members.retain(|_, value| !value.is_null());
+            members.values_mut().for_each(without_nulls);
+        }
+        _ => {}
+    }
 }

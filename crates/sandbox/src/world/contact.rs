@@ -66,7 +66,7 @@ impl World {
         let same = |a: &Option<String>, b: &Option<String>| {
             a.as_deref()
                 .filter(|text| !text.is_empty())
-                .is_some_and(|a| Some(a.to_lowercase()) == b.as_deref().map(str::to_lowercase))
+                .is_some_and(|a| b.as_deref().is_some_and(|b| a.eq_ignore_ascii_case(b)))
         };
         let others = self.contacts.values().filter(|c| c.merged_into.is_none() && Some(c.id.as_str()) != own_id);
         let clash = |contact: &&Contact| {

@@ -122,12 +122,9 @@ impl Conversation {
         }
     }
 
-    /// The conversation as a search `lag_ms` behind sees it; None while it is too new.
-    pub(crate) fn seen_by_search(&self, now_ms: i64, lag_ms: i64) -> Option<Self> {
-        let known = self.revisions.iter().rev().find(|revision| revision.at_ms <= now_ms - lag_ms)?;
-        let mut seen = self.clone();
-        (seen.updated_at, seen.state) = (known.updated_at, known.state);
-        Some(seen)
+    /// What a search `lag_ms` behind knows of the conversation; None while it is too new.
+    pub(crate) fn seen_by_search(&self, now_ms: i64, lag_ms: i64) -> Option<Revision> {
+        self.revisions.iter().rev().find(|revision| revision.at_ms <= now_ms - lag_ms).copied()
     }
 
     /// Plain texts of what its contacts wrote, in order, the opening message included.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 pub(crate) use acts::{Assignee, NewPart, Via};
 pub(crate) use contact::{Contact, Details};
-pub(crate) use conversation::{AppliedTag, Author, Conversation, Part, State, Statistics};
+pub(crate) use conversation::{AppliedTag, Author, Conversation, Part, Revision, State, Statistics};
 pub(crate) use files::{Attachment, Download, Files};
 pub(crate) use text::Body;
 

@@ -37,7 +37,10 @@ fn plain(html: &str) -> String {
     let mut rest = html;
     while let Some(start) = rest.find('<') {
         out.push_str(&unescape(&rest[..start]));
-        let Some(len) = rest[start..].find('>') else { break };
+        let Some(len) = rest[start..].find('>') else {
+            rest = "";
+            break;
+        };
         let tag = &rest[start + 1..start + len];
         rest = &rest[start + len + 1..];
         match tag.split([' ', '/']).find(|word| !word.is_empty()).unwrap_or_default().to_ascii_lowercase().as_str() {

@@ -1,0 +1,11 @@
+//! The sandbox from outside: over HTTP, and as the tests of the server use it.
+
+mod contacts;
+mod conversations;
+mod faults;
+mod harness;
+mod official;
+mod openapi;
+mod operator;
+mod search;
+mod webhooks;
