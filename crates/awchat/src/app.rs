@@ -3,11 +3,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use axum::extract::FromRef;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::extract::Edge;
-use crate::api::openapi::Document;
 use crate::auth::Authenticator;
 use crate::chat::{self, Chat};
 use crate::clock::Clock;
@@ -36,8 +33,6 @@ pub struct Handles {
     pub chat: Arc<Chat>,
     /// Who asks, and how often.
     pub edge: Arc<Edge>,
-    /// The API's description.
-    pub openapi: Arc<Document>,
     /// Cancelled when the server begins to shut down: `/ready` says so, long polls answer.
     pub draining: CancellationToken,
 }
@@ -50,10 +45,13 @@ impl Deref for App {
     }
 }
 
-impl FromRef<App> for Arc<Edge> {
-    fn from_ref(app: &App) -> Self {
-        Arc::clone(&app.edge)
-    }
+/// What decides who may ask, and how often.
+#[derive(Debug)]
+pub struct Edge {
+    /// Verifies session tokens.
+    pub auth: Authenticator,
+    /// Counts requests.
+    pub limits: Limits,
 }
 
 impl App {
@@ -87,7 +85,6 @@ impl App {
             limits: Limits::new(&config, clock.clone()),
         });
         let draining = CancellationToken::new();
-        let openapi = Document::load()?;
-        Ok(Self(Arc::new(Handles { config, clock, store, intercom, chat, edge, openapi, draining })))
+        Ok(Self(Arc::new(Handles { config, clock, store, intercom, chat, edge, draining })))
     }
 }

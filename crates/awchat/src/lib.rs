@@ -14,6 +14,7 @@ pub mod error;
 pub mod id;
 pub mod intercom;
 pub mod limits;
+pub mod model;
 pub mod server;
 pub mod store;
 pub mod worker;

@@ -40,7 +40,7 @@ const PLACES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["admin_id"],
-        &["intercom", "chat/view", "config", "app"],
+        &["intercom", "chat/view", "config", "app", "dev"],
         "Intercom's names stay in `intercom` and `chat/view.rs`: say operator",
     ),
     (
@@ -57,6 +57,11 @@ const PLACES: &[(&[&str], &[&str], &str)] = &[
         &["rand::", "getrandom", "fastrand", "uuid"],
         &["id"],
         "`id.rs` alone asks chance: use `id::random` or `id::chance`",
+    ),
+    (
+        &["tokio::spawn", "task::spawn", "thread::spawn"],
+        &["main"],
+        "a task has an owner who waits for it: spawn on a `TaskTracker`",
     ),
 ];
 
@@ -75,6 +80,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("clock", &[]),
     ("id", &[]),
+    ("model", &[]),
     ("config", &[]),
     ("store", &["config"]),
     ("intercom", &["config"]),
@@ -90,7 +96,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("server", &["api", "app", "config", "limits", "worker"]),
     ("dev", &["api", "app", "auth", "config", "server"]),
 ];
-const OPEN_TO_ALL: &[&str] = &["error", "clock", "id"];
+const OPEN_TO_ALL: &[&str] = &["error", "clock", "id", "model"];
 
 const VAGUE_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "inner", "manager", "misc"];
 const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!", "FIXME"];

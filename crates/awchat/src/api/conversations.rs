@@ -13,12 +13,12 @@ use super::admission::Slot;
 use super::extract::{Costly, IdempotencyKey, Json, Path, Query};
 use crate::app::App;
 use crate::auth::User;
-use crate::chat::Topic;
 use crate::chat::contacts::Profile;
 use crate::chat::conversations::{Full, Poll, Start, Summary};
 use crate::chat::sending::Sent;
 use crate::error::{Error, Result};
 use crate::id::ConversationId;
+use crate::model::Topic;
 use crate::store::conversations::ListCursor;
 
 /// The longest message, in characters.

@@ -16,7 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::respond::Tally;
-use crate::auth::{Authenticator, User};
+use crate::app::{App, Edge};
+use crate::auth::User;
 use crate::error::{Error, Result};
 use crate::id::ConversationId;
 use crate::limits::{Limits, Weight};
@@ -28,13 +29,10 @@ const MAX_JSON_DEPTH: usize = 32;
 /// The longest part of a refused field's path that is told.
 const MAX_PATH_CHARS: usize = 100;
 
-/// What extractors need; the application's state gives it by `FromRef`.
-#[derive(Debug)]
-pub struct Edge {
-    /// Verifies session tokens.
-    pub auth: Authenticator,
-    /// Counts requests.
-    pub limits: Limits,
+impl FromRef<App> for Arc<Edge> {
+    fn from_ref(app: &App) -> Self {
+        Self::clone(&app.edge)
+    }
 }
 
 // ---- who asks ----

@@ -10,7 +10,7 @@ pub mod admission;
 mod conversations;
 pub mod extract;
 mod health;
-pub mod openapi;
+mod openapi;
 pub mod respond;
 mod webhooks;
 
@@ -26,10 +26,11 @@ pub fn router(app: App) -> Router {
         .route("/api/conversations/{id}/read", post(conversations::read))
         .route("/api/conversations/{id}/close", post(conversations::close))
         .route("/api/conversations/{id}/reply", post(conversations::reply));
+    let document = openapi::document();
     let outside = Router::new()
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
-        .route("/openapi.json", get(openapi::document))
+        .route("/openapi.json", get(move || openapi::serve(document.clone())))
         .route(
             "/webhooks/intercom",
             post(webhooks::receive).head(webhooks::validate).layer(DefaultBodyLimit::max(MAX_WEBHOOK_BYTES)),

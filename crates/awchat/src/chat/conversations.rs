@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Chat;
 use super::contacts::Profile;
 use super::heads::Head;
 use super::sending::{Draft, Opening, Sent};
-use super::{Chat, Message, State, Topic};
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 use crate::intercom::Class;
+use crate::model::{Message, State, Topic};
 use crate::store::conversations::{Conversation, ListCursor};
 
 /// A conversation in a list.
@@ -199,8 +200,8 @@ impl Chat {
             Some(head) => head,
             None => match self.store.conversation(user, id).await? {
                 Some(conversation) => {
-                    place.set(conversation.head());
-                    conversation.head()
+                    place.set(Head::from(&conversation));
+                    Head::from(&conversation)
                 }
                 None => {
                     drop(place);
@@ -224,8 +225,8 @@ impl Chat {
 
     /// The user has seen everything.
     pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<()> {
-        let head = self.store.mark_read(user, id).await?.ok_or(Error::NotFound)?;
-        self.heads.publish(id, head);
+        let read = self.store.mark_read(user, id).await?.ok_or(Error::NotFound)?;
+        self.heads.publish(id, Head::from(&read));
         let now_ms = self.clock.now_ms();
         self.store.enqueue("read", id.as_str(), "{}", now_ms, now_ms).await?;
         self.work.notify_one();

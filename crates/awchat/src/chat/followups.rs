@@ -2,10 +2,11 @@
 //! refreshes. Jobs with backoff, each done as often as asked for and harmless when done again.
 
 use super::sending::{self, Opening};
-use super::{Chat, Topic, view};
+use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::ConversationId;
 use crate::intercom::{CallError, Class};
+use crate::model::Topic;
 use crate::store::Tx;
 use crate::store::jobs::Job;
 use crate::store::outbound::{Kind, Outbound};

@@ -10,9 +10,10 @@ use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 use tokio::sync::Notify;
 
-use super::State;
 use crate::clock::Clock;
 use crate::id::{ConversationId, UserId};
+use crate::model::State;
+use crate::store::conversations::Conversation;
 
 /// One conversation as an idle poll sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,20 @@ pub struct Head {
     pub unread: i64,
     /// Grows with every change.
     pub revision: i64,
+}
+
+impl From<&Conversation> for Head {
+    fn from(conversation: &Conversation) -> Self {
+        Self {
+            user: conversation.user.clone(),
+            position: conversation.last_position,
+            state: conversation.state,
+            snoozed_until: conversation.snoozed_until,
+            rated: conversation.rated,
+            unread: conversation.unread,
+            revision: conversation.revision,
+        }
+    }
 }
 
 /// The heads of the conversations in use; bounded, the least useful go first, never one that somebody waits on.

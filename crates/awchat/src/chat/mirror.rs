@@ -7,7 +7,7 @@
 use sha2::{Digest, Sha256};
 
 use super::view::{self, Seen, Snapshot};
-use super::{AuthorKind, Message, State};
+use crate::model::{AuthorKind, Message, State};
 use crate::store::conversations::Conversation;
 use crate::store::messages::Known;
 use crate::store::outbound::{Journal, Outbound};

@@ -17,12 +17,13 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::contacts::Profile;
 use super::conversations::{Full, Summary};
+use super::journal::{self, Next, Patience};
 use super::mirror::{self, Origin, Put};
-use super::view::{self, Seen, Snapshot};
-use super::{Author, AuthorKind, Chat, Message, State, Topic};
+use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::{self, ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
+use crate::model::{Message, Topic};
 use crate::store::conversations::Conversation;
 use crate::store::outbound::{Journal, Kind, Outbound};
 
@@ -107,12 +108,6 @@ struct Identity {
 
 /// How long a request waits for its end before the client hears that it goes on.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// How long after a 502 the same words without a key are the same message.
-const ADOPT_MS: i64 = 600_000;
-/// How long after a crash a message nobody was told about is still sent.
-const INTENT_MS: i64 = 600_000;
-/// An answered 5xx has had its effect by then, or never has.
-const ANSWERED_SETTLE_MS: i64 = 1_000;
 
 impl Draft {
     fn kind(&self) -> Kind {
@@ -227,117 +222,92 @@ impl Chat {
 
     async fn send_or_find(&self, draft: &Draft) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
+        let (route, fingerprint) = (draft.route(), draft.fingerprint());
         let earlier = match &draft.key {
-            Some(key) => self.store.outbound_by_key(&draft.user, &draft.route(), key).await?,
+            Some(key) => self.store.outbound_by_key(&draft.user, &route, key).await?,
             None => {
-                let since_ms = self.clock.now_ms() - ADOPT_MS;
-                self.store.outbound_to_adopt(&draft.user, &draft.route(), &draft.fingerprint(), since_ms).await?
+                let since_ms = self.clock.now_ms() - journal::ADOPT_MS;
+                self.store.outbound_to_adopt(&draft.user, &route, &fingerprint, since_ms).await?
             }
         };
-        match earlier {
-            Some(row) if row.fingerprint != draft.fingerprint() => Ok(Outcome::Mismatch),
-            Some(row) => self.again(row, &draft.profile).await,
-            None => self.first_time(draft).await,
+        let mut row = earlier;
+        loop {
+            return match journal::on_request(row.as_ref(), &fingerprint) {
+                Next::Mismatch => Ok(Outcome::Mismatch),
+                Next::Replay => self.replay(row).await,
+                Next::Look => match self.look(row).await? {
+                    found if !journal::blocks(&found) => {
+                        row = Some(found);
+                        continue;
+                    }
+                    unknown => self.tell(unknown).await,
+                },
+                Next::Send => self.send(row, draft).await,
+            };
         }
     }
 
-    async fn first_time(&self, draft: &Draft) -> Result<Outcome> {
+    /// Sends a new message, or one that came before and is certainly not at Intercom.
+    async fn send(&self, row: Option<Outbound>, draft: &Draft) -> Result<Outcome> {
         // Before anything is stored: a 502 must never turn into a message later.
         if let Err(closed) = self.intercom.gate() {
             return Ok(unavailable(&closed));
         }
-        let contact = match self.contact_of(&draft.user, &draft.profile).await {
-            Ok(contact) => contact,
-            Err(Error::Unavailable { retry_after_s, .. }) => return Ok(Outcome::Unavailable { retry_after_s }),
-            Err(other) => return Err(other),
-        };
-        let row = draft.row(self.clock.now_ms())?;
-        if let Some(retry_after_s) = self.blocked(&draft.user, draft.conversation.as_ref(), &row.id).await? {
+        if let Some(retry_after_s) = self.blocked(&draft.user, draft.conversation.as_ref()).await? {
             return Ok(Outcome::Unavailable { retry_after_s });
         }
-        let mut tx = self.store.begin().await?;
-        tx.insert_outbound(&row).await?;
-        tx.commit().await?;
-        self.attempt(row, contact).await
-    }
-
-    /// The request came before: what became of it?
-    async fn again(&self, row: Outbound, profile: &Profile) -> Result<Outcome> {
-        let row = match row.state {
-            Journal::Sending | Journal::Unknown => self.look(row).await?,
-            Journal::Sent | Journal::Rejected | Journal::Abandoned => row,
+        let contact = match self.contact_of(&draft.user, &draft.profile).await {
+            Err(Error::Unavailable { retry_after_s, .. }) => return Ok(Outcome::Unavailable { retry_after_s }),
+            contact => contact?,
         };
-        match row.state {
-            Journal::Sent => {
-                if row.told {
-                    // Answered at last: the same words again are another message.
-                    let mut tx = self.store.begin().await?;
-                    tx.update_outbound(&Outbound { told: false, ..row.clone() }).await?;
-                    tx.commit().await?;
-                }
-                Ok(replay(&row))
-            }
-            Journal::Sending | Journal::Unknown => self.tell(row).await,
-            Journal::Rejected | Journal::Abandoned => {
-                if let Err(closed) = self.intercom.gate() {
-                    return Ok(unavailable(&closed));
-                }
-                if let Some(retry_after_s) = self.blocked(&row.user, row.conversation.as_ref(), &row.id).await? {
-                    return Ok(Outcome::Unavailable { retry_after_s });
-                }
-                let contact = self.contact_of(&row.user, profile).await?;
-                self.attempt_again(row, contact).await
+        match row {
+            Some(row) => self.attempt_again(&row.id, contact).await,
+            None => {
+                let row = draft.row(self.clock.now_ms())?;
+                let mut tx = self.store.begin().await?;
+                tx.insert_outbound(&row).await?;
+                tx.commit().await?;
+                self.attempt(row, contact).await
             }
         }
     }
 
     /// A message of this conversation whose fate is unknown comes first: how long to wait, if it still is.
-    async fn blocked(&self, user: &UserId, conversation: Option<&ConversationId>, except: &str) -> Result<Option<u64>> {
-        let mut tx = self.store.begin().await?;
-        let unresolved = tx.outbound_unresolved(user, conversation).await?;
-        drop(tx);
-        let Some(row) = unresolved.filter(|row| row.id != except) else { return Ok(None) };
+    async fn blocked(&self, user: &UserId, conversation: Option<&ConversationId>) -> Result<Option<u64>> {
+        let Some(row) = self.store.outbound_unresolved(user, conversation).await? else { return Ok(None) };
         let row = self.resolve(row).await?;
-        Ok(matches!(row.state, Journal::Unknown | Journal::Sending).then(|| self.remaining_s(&row)))
+        Ok(journal::blocks(&row).then(|| journal::retry_after_s(&row, self.clock.now_ms())))
     }
 
-    /// Looks for a message whose fate is unknown and, once its absence is final, gives it up, or sends it once
-    /// more if nobody was told that it failed. The caller holds the turn.
+    /// Looks for a message whose fate is unknown; one that is not there, and that nobody was told about, is sent once
+    /// more. The caller has the turn.
     async fn resolve(&self, row: Outbound) -> Result<Outbound> {
-        let row = self.look(row).await?;
-        let young = self.clock.now_ms() - row.created_ms < INTENT_MS;
-        if row.state != Journal::Abandoned || row.told || !young || self.intercom.gate().is_err() {
+        let row = self.look(Some(row)).await?;
+        if !journal::is_still_wanted(&row, self.clock.now_ms()) || self.intercom.gate().is_err() {
             return Ok(row);
         }
-        let profile = opening(&row).map(|opening| opening.profile).unwrap_or_default();
+        let profile = opening(&row)?.profile;
         let Ok(contact) = self.contact_of(&row.user, &profile).await else { return Ok(row) };
-        let id = row.id.clone();
-        self.attempt_again(row, contact).await?;
-        self.reload(&id).await
+        self.attempt_again(&row.id, contact).await?;
+        self.advance(&row.id, |row| row).await
     }
 
-    /// Asks Intercom for the message. Found, the row is `sent`; absent for good, it is `abandoned`.
-    async fn look(&self, row: Outbound) -> Result<Outbound> {
+    /// Asks Intercom for the message: found, the row is `sent`; absent for good, it is `abandoned`.
+    async fn look(&self, row: Option<Outbound>) -> Result<Outbound> {
+        let row = row.ok_or_else(|| Error::internal("there is no row to look for"))?;
+        let row = match row.state {
+            // Left behind by a failing database.
+            Journal::Sending => self.advance(&row.id, |row| journal::orphaned(row, self.patience())).await?,
+            _ => row,
+        };
         let asked_ms = self.clock.now_ms();
         let looked = match &row.conversation {
             Some(conversation) => self.refresh(conversation, Class::Reconcile).await.map(|_| ()),
             None => self.look_for_new_conversations(&row).await,
         };
-        let mut row = self.reload(&row.id).await?;
-        let settle_until_ms = match row.state {
-            // Left behind by a failing database: as late as a timeout would be.
-            Journal::Sending => row.attempt_ms.saturating_add(self.lateness_ms()),
-            _ => row.settle_until_ms,
-        };
         match looked {
-            Ok(()) if row.state != Journal::Sent && asked_ms >= settle_until_ms => {
-                row.state = Journal::Abandoned;
-                let mut tx = self.store.begin().await?;
-                tx.update_outbound(&row).await?;
-                tx.commit().await?;
-                Ok(row)
-            }
-            Ok(()) | Err(Error::Unavailable { .. }) => Ok(row),
+            Ok(()) => self.advance(&row.id, |row| journal::absent(row, asked_ms)).await,
+            Err(Error::Unavailable { .. }) => self.advance(&row.id, |row| row).await,
             Err(other) => Err(other),
         }
     }
@@ -356,48 +326,41 @@ impl Chat {
         Ok(())
     }
 
-    async fn attempt_again(&self, mut row: Outbound, contact: ContactId) -> Result<Outcome> {
-        row.state = Journal::Sending;
-        row.attempts += 1;
-        row.told = false;
-        row.attempt_ms = self.clock.now_ms();
-        let mut tx = self.store.begin().await?;
-        tx.update_outbound(&row).await?;
-        tx.commit().await?;
-        self.attempt(row, contact).await
+    async fn attempt_again(&self, id: &str, contact: ContactId) -> Result<Outcome> {
+        let row = self.advance(id, |row| journal::sending(row, self.clock.now_ms())).await?;
+        // A webhook may have found it meanwhile.
+        if row.state == Journal::Sent { Ok(answer(&row, true)) } else { self.attempt(row, contact).await }
     }
 
     /// Sends a row that is durably `sending`, and makes its end durable.
     async fn attempt(&self, row: Outbound, contact: ContactId) -> Result<Outcome> {
-        let mut sent = self.post(&row, &contact).await;
-        if matches!(&sent, Err(CallError::Rejected { status: 404, .. })) {
+        let mut posted = self.post(&row, &contact).await;
+        if matches!(&posted, Err(CallError::Rejected { status: 404, .. })) {
             // Which of the two is gone, the contact or the conversation? A contact made anew tells.
             self.store.forget_contact(&contact).await?;
-            let profile = opening(&row).map(|opening| opening.profile).unwrap_or_default();
+            let profile = opening(&row)?.profile;
             if let Some(anew) = self.contact_of(&row.user, &profile).await.ok().filter(|anew| *anew != contact) {
-                sent = self.post(&row, &anew).await;
+                posted = self.post(&row, &anew).await;
             }
         }
-        match sent {
+        let now_ms = self.clock.now_ms();
+        match posted {
             Ok(()) => {
-                let row = self.reload(&row.id).await?;
-                if row.state == Journal::Sent { Ok(first_answer(&row)) } else { self.unknown(row, false).await }
+                let row = self.advance(&row.id, |row| row).await?;
+                if row.state == Journal::Sent { Ok(answer(&row, false)) } else { self.unknown(row, true).await }
             }
             Err(CallError::Ambiguous { answered }) => self.unknown(row, answered).await,
-            Err(CallError::Rejected { status: 404, .. }) if row.kind == Kind::Reply => {
-                self.end(row.clone(), Journal::Rejected, false).await?;
-                if let Some(conversation) = &row.conversation {
-                    self.ask_for(conversation).await?;
-                }
-                Ok(Outcome::NotFound)
-            }
             Err(CallError::Rejected { status, code }) => {
                 tracing::warn!(status, code, "intercom refused a message");
-                self.end(row, Journal::Rejected, false).await?;
-                Ok(Outcome::Refused)
+                let row = self.advance(&row.id, |row| journal::not_applied(row, true)).await?;
+                let Some(conversation) = row.conversation.as_ref().filter(|_| status == 404) else {
+                    return Ok(Outcome::Refused);
+                };
+                self.store.enqueue("refresh", conversation.as_str(), "{}", now_ms, now_ms).await?;
+                Ok(Outcome::NotFound)
             }
             Err(not_applied) => {
-                self.end(row, Journal::Abandoned, true).await?;
+                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
                 Ok(unavailable(&not_applied))
             }
         }
@@ -406,20 +369,23 @@ impl Chat {
     /// The request itself; its effect is in the mirror when this returns.
     async fn post(&self, row: &Outbound, contact: &ContactId) -> Result<(), CallError> {
         let asked_ms = self.clock.now_ms();
+        let of = Some(row.id.clone());
         let applied = match &row.conversation {
             Some(conversation) => {
                 let answer = self.intercom.reply(conversation, contact, &row.body, &[]).await?;
-                self.apply_answer(&answer, asked_ms, Some(row.id.clone())).await
+                self.apply_answer(&answer, asked_ms, of).await
             }
             None => {
                 let created = self.intercom.create(contact, &row.body, &[]).await?;
-                let origin = Origin::Answer { asked_ms, of: Some(row.id.clone()) };
-                self.apply(&opened(row, contact, created), &origin).await
+                let created_at = created.created_at.unwrap_or_else(|| asked_ms.div_euclid(1000));
+                let snapshot =
+                    view::opened(created.conversation_id, created.message_id, contact, &row.body, created_at);
+                self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await
             }
         };
-        // Intercom has it; if the database does not, the row stays `sending` and is looked for.
+        // Intercom has it. If the database does not, the message is looked for like one without an answer.
         applied.map(|_| ()).map_err(|error| {
-            tracing::error!(cause = %error, "a sent message could not be stored");
+            tracing::error!(cause = ?error, "a sent message could not be stored");
             CallError::Ambiguous { answered: true }
         })
     }
@@ -427,93 +393,73 @@ impl Chat {
     /// Nobody knows whether Intercom has the message: look at once, and say so if it is not found.
     async fn unknown(&self, row: Outbound, answered: bool) -> Result<Outcome> {
         let now_ms = self.clock.now_ms();
-        let mut row = row;
-        row.state = Journal::Unknown;
-        row.ambiguous = true;
-        row.settle_until_ms = now_ms + self.settle_ms(row.kind, answered);
+        let row = self.advance(&row.id, |row| journal::unknown(row, answered, now_ms, self.patience())).await?;
+        if journal::blocks(&row) {
+            self.store.enqueue("settle", &row.id, "{}", now_ms + journal::LOOK_MS, now_ms).await?;
+        }
+        let row = self.look(Some(row)).await?;
+        if row.state == Journal::Sent { Ok(answer(&row, false)) } else { self.tell(row).await }
+    }
+
+    async fn replay(&self, row: Option<Outbound>) -> Result<Outcome> {
+        let row = row.ok_or_else(|| Error::internal("there is no row to replay"))?;
+        if row.told {
+            let mut tx = self.store.begin().await?;
+            tx.update_outbound(&journal::answered(row.clone())).await?;
+            tx.commit().await?;
+        }
+        Ok(answer(&row, true))
+    }
+
+    async fn tell(&self, row: Outbound) -> Result<Outcome> {
+        let row = self.advance(&row.id, journal::told).await?;
+        match row.state {
+            Journal::Sent => Ok(answer(&row, false)),
+            _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.clock.now_ms()) }),
+        }
+    }
+
+    /// Takes a row on durably, unless it has been found at Intercom meanwhile; the row as it is then.
+    async fn advance(&self, id: &str, step: impl FnOnce(Outbound) -> Outbound + Send) -> Result<Outbound> {
         let mut tx = self.store.begin().await?;
-        // A webhook may have found it meanwhile.
-        if tx.outbound(&row.id).await?.is_some_and(|row| row.state != Journal::Sent) {
-            tx.update_outbound(&row).await?;
-            tx.enqueue("settle", &row.id, "{}", now_ms + LOOK_MS, now_ms).await?;
+        let row = tx.outbound(id).await?.ok_or_else(|| Error::internal("a row of the journal is gone"))?;
+        let next = if row.state == Journal::Sent { row.clone() } else { step(row.clone()) };
+        if next != row {
+            tx.update_outbound(&next).await?;
         }
         tx.commit().await?;
-        let row = self.look(row).await?;
-        if row.state == Journal::Sent { Ok(first_answer(&row)) } else { self.tell(row).await }
+        Ok(next)
     }
 
-    fn settle_ms(&self, kind: Kind, answered: bool) -> i64 {
-        let settle_ms = i64::try_from(self.settings.settle.as_millis()).unwrap_or(i64::MAX);
-        match kind {
-            _ if answered && kind == Kind::Reply => ANSWERED_SETTLE_MS.min(settle_ms),
-            Kind::Reply => settle_ms,
-            // A new conversation is found by search, whose index lags.
-            Kind::Create => settle_ms.saturating_mul(2),
-        }
-    }
-
-    /// How long after an attempt began it may still have its effect.
-    fn lateness_ms(&self) -> i64 {
-        let timeout_ms = i64::try_from(self.settings.timeout.as_millis()).unwrap_or(i64::MAX);
-        timeout_ms.saturating_add(self.settle_ms(Kind::Reply, false))
-    }
-
-    /// The client hears 502: from now on the message is sent again only if the client asks for it.
-    async fn tell(&self, row: Outbound) -> Result<Outcome> {
-        let retry_after_s = self.remaining_s(&row);
-        let state = row.state;
-        self.end(row, state, true).await?;
-        Ok(Outcome::Unavailable { retry_after_s })
-    }
-
-    async fn end(&self, row: Outbound, state: Journal, told: bool) -> Result<()> {
-        let mut tx = self.store.begin().await?;
-        if let Some(mut row) = tx.outbound(&row.id).await?.filter(|row| row.state != Journal::Sent) {
-            row.state = state;
-            row.told = told;
-            tx.update_outbound(&row).await?;
-        }
-        tx.commit().await
-    }
-
-    fn remaining_s(&self, row: &Outbound) -> u64 {
-        let remaining_ms = (row.settle_until_ms - self.clock.now_ms()).max(1);
-        u64::try_from(remaining_ms).unwrap_or(1).div_ceil(1000)
-    }
-
-    async fn reload(&self, id: &str) -> Result<Outbound> {
-        self.store.outbound(id).await?.ok_or_else(|| Error::internal("a row of the journal is gone"))
+    fn patience(&self) -> Patience {
+        Patience::new(self.settings.timeout, self.settings.settle)
     }
 
     /// A job: looks again for a message whose fate is unknown. `Some`: and again after so many milliseconds.
     pub async fn settle(&self, id: &str) -> Result<Option<i64>> {
         let Some(row) = self.store.outbound(id).await? else { return Ok(None) };
         let _turn = self.turns.take(&turn(&row.user, row.conversation.as_ref())).await;
-        let row = self.reload(id).await?;
+        let row = self.advance(id, |row| row).await?;
         if row.state != Journal::Unknown {
             return Ok(None);
         }
         let row = self.resolve(row).await?;
-        let wait_ms = (row.settle_until_ms - self.clock.now_ms()).clamp(LOOK_MS, 5 * LOOK_MS);
-        Ok((row.state == Journal::Unknown).then_some(wait_ms))
+        Ok(journal::blocks(&row).then(|| journal::next_look_ms(&row, self.clock.now_ms())))
     }
 
     /// At the start: what a dead process was sending is unknown, and is looked for at once.
     pub async fn recover(&self) -> Result<()> {
-        let found = self.store.outbound_recover(self.lateness_ms()).await?;
-        if found > 0 {
-            tracing::warn!(found, "messages were being sent when the process died; looking for them");
-        }
         let now_ms = self.clock.now_ms();
-        for row in self.store.outbound_unknown().await? {
+        for row in self.store.outbound_open().await? {
+            if row.state == Journal::Sending {
+                tracing::warn!(row = row.id, "a message was being sent when the process died; looking for it");
+                self.advance(&row.id, |row| journal::orphaned(row, self.patience())).await?;
+            }
             self.store.enqueue("settle", &row.id, "{}", now_ms, now_ms).await?;
         }
         Ok(())
     }
 }
-
-/// Between two looks for a message whose fate is unknown.
-const LOOK_MS: i64 = 2_000;
 
 /// Messages of one conversation go one after the other, and so do one user's new conversations.
 fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
@@ -523,56 +469,14 @@ fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
     }
 }
 
-fn replay(row: &Outbound) -> Outcome {
+fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
-        Some(body) => Outcome::Sent(Sent { body: body.as_str().into(), replayed: true }),
+        Some(body) => Outcome::Sent(Sent { body: body.as_str().into(), replayed }),
         None => Outcome::Failed,
-    }
-}
-
-fn first_answer(row: &Outbound) -> Outcome {
-    match replay(row) {
-        Outcome::Sent(sent) => Outcome::Sent(Sent { replayed: false, ..sent }),
-        other => other,
     }
 }
 
 fn unavailable(error: &CallError) -> Outcome {
     tracing::warn!(cause = %error, "a message was not sent");
     Outcome::Unavailable { retry_after_s: error.retry_after().map_or(1, |wait| wait.as_secs() + 1) }
-}
-
-/// The new conversation as Intercom's answer describes it: the answer holds ids, the rest is what was sent.
-fn opened(row: &Outbound, contact: &ContactId, created: crate::intercom::conversations::Created) -> Snapshot {
-    let created_at = created.created_at.unwrap_or_else(|| row.attempt_ms.div_euclid(1000));
-    let message = Message {
-        id: created.message_id.unwrap_or_else(|| created.conversation_id.as_str().to_owned()),
-        author: Author { kind: AuthorKind::User, name: None, avatar_url: None },
-        body: row.body.clone(),
-        html: view::html_of_plain(&row.body),
-        attachments: Vec::new(),
-        created_at,
-        redacted: false,
-    };
-    Snapshot {
-        id: created.conversation_id,
-        contact_ids: vec![contact.clone()],
-        external_ids: Vec::new(),
-        state: Some(State::Open),
-        snoozed_until: None,
-        created_at,
-        updated_at: created_at,
-        rated_by_tag: None,
-        is_ticket: false,
-        title: None,
-        total_parts: None,
-        messages: vec![Seen {
-            updated_at: created_at,
-            message,
-            part_type: String::new(),
-            from_api: true,
-            is_source: true,
-            author_contact: Some(contact.clone()),
-        }],
-    }
 }

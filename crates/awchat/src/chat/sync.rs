@@ -3,12 +3,14 @@
 //! A webhook is a hint: its content is applied at once, so that a message is here within one commit, and what
 //! it told us that is not our own doing is asked for again at Intercom, coalesced.
 
+use super::heads::Head;
 use super::mirror::{self, Origin, Plan, Put, PutKind};
 use super::view::{self, Event, Snapshot};
-use super::{AuthorKind, Chat, State, Topic, sending};
+use super::{Chat, sending};
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 use crate::intercom::{Class, wire};
+use crate::model::{AuthorKind, State, Topic};
 use crate::store::Tx;
 use crate::store::conversations::Conversation;
 use crate::store::messages::Stored;
@@ -68,11 +70,11 @@ impl Chat {
             }
             Event::Refresh(id) => self.ask_for(&id).await?,
             Event::Deleted(id) => self.gone(&id).await?,
-            Event::ContactMerged { survivor, from, external_id } => {
+            Event::ContactMerged { survivor, from, user } => {
                 let mut tx = self.store.begin().await?;
                 let from: Vec<_> = from.into_iter().chain([survivor.clone()]).collect();
-                let external_ids: Vec<_> = external_id.into_iter().collect();
-                let user = tx.user_of(&from, &external_ids).await?;
+                let named: Vec<_> = user.into_iter().collect();
+                let user = tx.user_of(&from, &named).await?;
                 tx.commit().await?;
                 if let Some(user) = user {
                     self.store.set_contact(&user, &survivor, self.clock.now_ms()).await?;
@@ -135,9 +137,9 @@ impl Chat {
         if plan.is_empty() && !base.is_new {
             return Ok(if plan.ask { Applied::Changed { ask: true } } else { Applied::Unchanged });
         }
-        let head = self.write(&mut tx, &base, &plan, *origin != Origin::Webhook, now_ms).await?.head();
+        let changed = self.write(&mut tx, &base, &plan, *origin != Origin::Webhook, now_ms).await?;
         tx.commit().await?;
-        self.heads.publish(&snapshot.id, head);
+        self.heads.publish(&snapshot.id, Head::from(&changed));
         self.work.notify_one();
         Ok(Applied::Changed { ask: plan.ask })
     }
@@ -212,7 +214,7 @@ async fn base(tx: &mut Tx, snapshot: &Snapshot, origin: &Origin, now_ms: i64) ->
         let rows = tx.outbound_candidates(&conversation.user, &conversation.id, false).await?;
         return Ok(Some(Base { conversation, rows, is_new: false }));
     }
-    let Some(user) = tx.user_of(&snapshot.contact_ids, &snapshot.external_ids).await? else { return Ok(None) };
+    let Some(user) = tx.user_of(&snapshot.contacts, &snapshot.users).await? else { return Ok(None) };
     let rows = tx.outbound_candidates(&user, &snapshot.id, true).await?;
     let opening = mirror::creator(&rows, snapshot, origin).map(sending::opening).transpose()?.unwrap_or_default();
     let conversation = first(snapshot, user, opening.topic, opening.source_hidden, now_ms);

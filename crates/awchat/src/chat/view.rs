@@ -6,9 +6,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Attachment, Author, AuthorKind, Message, State};
 use crate::id::{ContactId, ConversationId};
 use crate::intercom::wire;
+use crate::model::{Attachment, Author, AuthorKind, Message, State};
 
 mod html;
 #[cfg(test)]
@@ -25,9 +25,9 @@ pub struct Snapshot {
     /// The conversation.
     pub id: ConversationId,
     /// Who talks; several in a group conversation.
-    pub contact_ids: Vec<ContactId>,
+    pub contacts: Vec<ContactId>,
     /// The app's user ids of those who talk (for a lead a random one).
-    pub external_ids: Vec<String>,
+    pub users: Vec<String>,
     /// `None` if Intercom did not say.
     pub state: Option<State>,
     /// Unix seconds.
@@ -83,7 +83,7 @@ pub enum Event {
         /// The one that is no more, if the notification names it.
         from: Option<ContactId>,
         /// The survivor's user id in the app.
-        external_id: Option<String>,
+        user: Option<String>,
     },
     /// A contact was deleted or archived.
     ContactGone(ContactId),
@@ -118,7 +118,7 @@ pub fn event(notification: &wire::Notification) -> Event {
         "contact.merged" => contact(item).map_or(Event::Ignored, |(survivor, contact)| Event::ContactMerged {
             survivor,
             from: contact.merged_from.and_then(|from| contact_id(from.id.as_ref())),
-            external_id: contact.external_id.map(|id| id.0),
+            user: contact.external_id.map(|id| id.0),
         }),
         "contact.deleted" | "contact.archived" => {
             contact(item).map_or(Event::Ignored, |(id, _)| Event::ContactGone(id))
@@ -142,8 +142,8 @@ pub fn snapshot(conversation: &wire::Conversation) -> Option<Snapshot> {
     let source = source.and_then(|source| seen(&id, source, created_at, true));
     let contacts = || conversation.contacts.iter().flat_map(|list| &list.contacts).chain(&conversation.user);
     Some(Snapshot {
-        contact_ids: contacts().filter_map(|contact| contact_id(contact.id.as_ref())).collect(),
-        external_ids: contacts()
+        contacts: contacts().filter_map(|contact| contact_id(contact.id.as_ref())).collect(),
+        users: contacts()
             .filter_map(|contact| contact.external_id.as_ref().or(contact.user_id.as_ref()))
             .map(|id| id.as_str().to_owned())
             .collect(),
@@ -158,6 +158,47 @@ pub fn snapshot(conversation: &wire::Conversation) -> Option<Snapshot> {
         total_parts: parts.and_then(|parts| parts.total_count),
         id,
     })
+}
+
+/// A conversation that was just begun: Intercom's answer holds ids, the rest is what was sent.
+pub fn opened(
+    id: ConversationId,
+    message_id: Option<String>,
+    contact: &ContactId,
+    text: &str,
+    created_at: i64,
+) -> Snapshot {
+    let message = Message {
+        id: message_id.unwrap_or_else(|| id.as_str().to_owned()),
+        author: Author { kind: AuthorKind::User, name: None, avatar_url: None },
+        body: text.to_owned(),
+        html: html_of_plain(text),
+        attachments: Vec::new(),
+        created_at,
+        redacted: false,
+    };
+    let source = Seen {
+        message,
+        part_type: "source".to_owned(),
+        from_api: true,
+        is_source: true,
+        author_contact: Some(contact.clone()),
+        updated_at: created_at,
+    };
+    Snapshot {
+        id,
+        contacts: vec![contact.clone()],
+        users: Vec::new(),
+        state: Some(State::Open),
+        snoozed_until: None,
+        created_at,
+        updated_at: created_at,
+        rated_by_tag: None,
+        is_ticket: false,
+        title: None,
+        messages: vec![source],
+        total_parts: None,
+    }
 }
 
 /// A part as a message, if the user may see it.

@@ -1,10 +1,9 @@
 //! The mirror's conversations.
 
 use super::{Store, Tx, flag};
-use crate::chat::heads::Head;
-use crate::chat::{Message, State, Topic};
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
+use crate::model::{Message, State, Topic};
 
 /// A conversation as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,21 +40,6 @@ pub struct Conversation {
     pub unread: i64,
     /// Grows with every change.
     pub revision: i64,
-}
-
-impl Conversation {
-    /// What an idle poll needs of it.
-    pub fn head(&self) -> Head {
-        Head {
-            user: self.user.clone(),
-            position: self.last_position,
-            state: self.state,
-            snoozed_until: self.snoozed_until,
-            rated: self.rated,
-            unread: self.unread,
-            revision: self.revision,
-        }
-    }
 }
 
 /// Where a list goes on: the last row's order.
@@ -164,8 +148,8 @@ impl Store {
         Ok(total)
     }
 
-    /// Marks all of the user's conversation as read; the new head, or `None` if it is not there.
-    pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<Option<Head>> {
+    /// Marks all of the user's conversation as read; the conversation as it is then, or `None` if it is not there.
+    pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<Option<Conversation>> {
         let row: Option<Row> = sqlx::query_as(
             "update conversation set read_position = last_position, unread = 0, revision = revision + 1
              where id = $1 and user_id = $2 returning *",
@@ -174,7 +158,7 @@ impl Store {
         .bind(user.as_str())
         .fetch_optional(&self.write)
         .await?;
-        Ok(row.map(Conversation::try_from).transpose()?.map(|conversation| conversation.head()))
+        row.map(Conversation::try_from).transpose()
     }
 }
 

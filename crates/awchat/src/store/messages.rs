@@ -1,9 +1,9 @@
 //! The mirror's messages.
 
 use super::{Store, Tx, flag};
-use crate::chat::{Attachment, Author, AuthorKind, Message};
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
+use crate::model::{Attachment, Author, AuthorKind, Message};
 
 /// A message to store.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 
 /// One message of a user on its way to Intercom.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outbound {
     /// Its id.
     pub id: String,
@@ -201,24 +201,28 @@ impl Store {
         row.map(Outbound::try_from).transpose()
     }
 
-    /// The rows whose fate is unknown, oldest first.
-    pub async fn outbound_unknown(&self) -> Result<Vec<Outbound>> {
+    /// The rows that have no end yet, oldest first.
+    pub async fn outbound_open(&self) -> Result<Vec<Outbound>> {
         let rows: Vec<Row> =
-            sqlx::query_as("select * from outbound where state = 'unknown' order by seq").fetch_all(&self.read).await?;
+            sqlx::query_as("select * from outbound where state in ('sending', 'unknown') order by seq")
+                .fetch_all(&self.read)
+                .await?;
         rows.into_iter().map(Outbound::try_from).collect()
     }
 
-    /// Rows that a dead process was sending: nobody knows what became of them. The one process of a SQLite
-    /// database calls this before it takes requests; the number of rows.
-    pub async fn outbound_recover(&self, lateness_ms: i64) -> Result<u64> {
-        let done = sqlx::query(
-            "update outbound set state = 'unknown', ambiguous = 1, settle_until_ms = attempt_ms + $1
-             where state = 'sending'",
-        )
-        .bind(lateness_ms)
-        .execute(&self.write)
-        .await?;
-        Ok(done.rows_affected())
+    /// The unresolved row that blocks this conversation, or this user's new conversations.
+    pub async fn outbound_unresolved(
+        &self,
+        user: &UserId,
+        conversation: Option<&ConversationId>,
+    ) -> Result<Option<Outbound>> {
+        const OF_CONVERSATION: &str =
+            "select * from outbound where conversation_id = $1 and state in ('sending', 'unknown')";
+        const OF_USER: &str =
+            "select * from outbound where user_id = $1 and conversation_id is null and state in ('sending', 'unknown')";
+        let (sql, id) = conversation.map_or((OF_USER, user.as_str()), |id| (OF_CONVERSATION, id.as_str()));
+        let row: Option<Row> = sqlx::query_as(sql).bind(id).fetch_optional(&self.read).await?;
+        row.map(Outbound::try_from).transpose()
     }
 
     /// Forgets resolved rows created before `before_ms`.
@@ -287,32 +291,6 @@ impl Tx {
         .execute(self.conn())
         .await?;
         Ok(())
-    }
-
-    /// The unresolved row that blocks this conversation, or this user's new conversations.
-    pub async fn outbound_unresolved(
-        &mut self,
-        user: &UserId,
-        conversation: Option<&ConversationId>,
-    ) -> Result<Option<Outbound>> {
-        let row: Option<Row> = match conversation {
-            Some(id) => {
-                sqlx::query_as("select * from outbound where conversation_id = $1 and state in ('sending', 'unknown')")
-                    .bind(id.as_str())
-                    .fetch_optional(self.conn())
-                    .await?
-            }
-            None => {
-                sqlx::query_as(
-                    "select * from outbound where user_id = $1 and conversation_id is null
-                       and state in ('sending', 'unknown')",
-                )
-                .bind(user.as_str())
-                .fetch_optional(self.conn())
-                .await?
-            }
-        };
-        row.map(Outbound::try_from).transpose()
     }
 
     /// The rows that a message of the user found at Intercom may be, oldest first: those without an answer,

@@ -11,6 +11,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::api::respond;
+use crate::auth::Authenticator;
 use crate::auth::mint;
 use crate::clock::Clock;
 use crate::config::Config;

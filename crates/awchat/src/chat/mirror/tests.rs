@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::chat::Author;
 use crate::id::{ContactId, ConversationId, UserId};
+use crate::model::Author;
 use crate::store::outbound::Kind;
 
 const T: i64 = 1_800_000_000;
@@ -54,8 +54,8 @@ fn seen(id: &str, kind: AuthorKind, body: &str, created_at: i64) -> Seen {
 fn snapshot(messages: Vec<Seen>) -> Snapshot {
     Snapshot {
         id: ConversationId::parse("7").expect("an id"),
-        contact_ids: Vec::new(),
-        external_ids: Vec::new(),
+        contacts: Vec::new(),
+        users: Vec::new(),
         state: Some(State::Open),
         snoozed_until: None,
         created_at: T,

@@ -193,7 +193,7 @@ fn a_snapshot_is_in_order_and_tolerant() {
     assert_eq!(seen.messages[0].author_contact, ContactId::parse("c1"));
     assert_eq!((seen.state, seen.snoozed_until, seen.updated_at), (Some(State::Snoozed), Some(99), 1));
     assert_eq!((seen.rated_by_tag, seen.is_ticket, seen.total_parts), (Some(true), true, Some(9)));
-    assert_eq!((seen.contact_ids.len(), seen.external_ids), (1, vec!["ada".to_owned()]));
+    assert_eq!((seen.contacts.len(), seen.users), (1, vec!["ada".to_owned()]));
 
     let bare = view(json!({ "id": "1", "ticket": null, "tags": null }));
     assert_eq!((bare.state, bare.rated_by_tag, bare.is_ticket, bare.total_parts), (None, None, false, None));
@@ -226,16 +226,12 @@ fn topics_become_events() {
         (
             "contact.merged",
             json!({ "id": "c1", "external_id": "ada", "merged_from": { "id": "c0" } }),
-            Event::ContactMerged {
-                survivor: contact("c1"),
-                from: Some(contact("c0")),
-                external_id: Some("ada".to_owned()),
-            },
+            Event::ContactMerged { survivor: contact("c1"), from: Some(contact("c0")), user: Some("ada".to_owned()) },
         ),
         (
             "contact.merged",
             json!({ "id": "c1" }),
-            Event::ContactMerged { survivor: contact("c1"), from: None, external_id: None },
+            Event::ContactMerged { survivor: contact("c1"), from: None, user: None },
         ),
     ];
     for (topic, item, expected) in cases {
@@ -264,7 +260,7 @@ fn real_notifications_show_messages_and_nothing_internal() {
         let ignored = ["ping", "noted", "note.created"].iter().any(|word| name.contains(word));
         assert_eq!(event == Event::Ignored, ignored, "{name}");
         let Event::Conversation(seen) = event else { continue };
-        assert!(!seen.contact_ids.is_empty() && !seen.external_ids.is_empty() && seen.state.is_some(), "{name}");
+        assert!(!seen.contacts.is_empty() && !seen.users.is_empty() && seen.state.is_some(), "{name}");
         assert!(seen.messages.iter().any(|seen| seen.is_source), "{name}");
         let out =
             serde_json::to_string(&seen.messages.iter().map(|seen| &seen.message).collect::<Vec<_>>()).expect("JSON");

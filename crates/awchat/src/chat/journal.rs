@@ -1,0 +1,131 @@
+//! The sending journal's decisions: pure, with time handed in. `sending` carries them out.
+//!
+//! A row is `sending` while a request is out, `unknown` when its answer did not come, and in the end `sent`,
+//! `rejected` or `abandoned`. Two facts decide the rest: whether an attempt may have been applied without our
+//! knowing (`ambiguous`), and whether the client was told that it failed (`told`).
+
+use std::time::Duration;
+
+use crate::store::outbound::{Journal, Kind, Outbound};
+
+/// How long after a 502 the same words without a key are the same message, in milliseconds.
+pub const ADOPT_MS: i64 = 600_000;
+/// How long after a crash a message that nobody was told about is still sent, in milliseconds.
+const INTENT_MS: i64 = 600_000;
+/// An answered 5xx has had its effect by then, or never has, in milliseconds.
+const ANSWERED_SETTLE_MS: i64 = 1_000;
+/// Between two looks for a message whose fate is unknown, in milliseconds.
+pub const LOOK_MS: i64 = 2_000;
+
+/// How late Intercom may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long one request may take, in milliseconds.
+    pub timeout_ms: i64,
+    /// How long after that it may still be applied, in milliseconds.
+    pub settle_ms: i64,
+}
+
+/// What to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Send it, or send it again.
+    Send,
+    /// Ask Intercom what became of it.
+    Look,
+    /// Give the answer that was given before.
+    Replay,
+    /// Its key came with another payload.
+    Mismatch,
+}
+
+impl Patience {
+    /// From settings.
+    pub fn new(timeout: Duration, settle: Duration) -> Self {
+        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4);
+        Self { timeout_ms: ms(timeout), settle_ms: ms(settle) }
+    }
+
+    fn settle_ms(self, kind: Kind, answered: bool) -> i64 {
+        match (kind, answered) {
+            (Kind::Reply, true) => self.settle_ms.min(ANSWERED_SETTLE_MS),
+            (Kind::Reply, false) => self.settle_ms,
+            // A new conversation is found by search, whose index lags.
+            (Kind::Create, _) => self.settle_ms.saturating_mul(2),
+        }
+    }
+}
+
+/// A request with this fingerprint came: what of the row that it repeats, if there is one?
+pub fn on_request(row: Option<&Outbound>, fingerprint: &str) -> Next {
+    match row {
+        None => Next::Send,
+        Some(row) if row.fingerprint != fingerprint => Next::Mismatch,
+        Some(row) => match row.state {
+            Journal::Sent => Next::Replay,
+            Journal::Sending | Journal::Unknown => Next::Look,
+            Journal::Rejected | Journal::Abandoned => Next::Send,
+        },
+    }
+}
+
+/// The row of an attempt that is about to begin. It is the client's wish again: nobody has been told otherwise.
+pub fn sending(row: Outbound, now_ms: i64) -> Outbound {
+    Outbound { state: Journal::Sending, attempts: row.attempts + 1, told: false, attempt_ms: now_ms, ..row }
+}
+
+/// No answer came, or one that says nothing (`answered`): from when on is absence at Intercom final?
+pub fn unknown(row: Outbound, answered: bool, now_ms: i64, patience: Patience) -> Outbound {
+    let settle_until_ms = now_ms.saturating_add(patience.settle_ms(row.kind, answered));
+    Outbound { state: Journal::Unknown, ambiguous: true, settle_until_ms, ..row }
+}
+
+/// The process that was sending has died: it may have been applied, as late as after a timeout.
+pub fn orphaned(row: Outbound, patience: Patience) -> Outbound {
+    let answer_due_ms = row.attempt_ms.saturating_add(patience.timeout_ms);
+    unknown(row, false, answer_due_ms, patience)
+}
+
+/// Intercom was asked at `asked_ms` and did not have the message.
+pub fn absent(row: Outbound, asked_ms: i64) -> Outbound {
+    let is_final = row.state == Journal::Unknown && asked_ms >= row.settle_until_ms;
+    if is_final { Outbound { state: Journal::Abandoned, ..row } } else { row }
+}
+
+/// Certainly without effect: refused by Intercom, or never sent.
+pub fn not_applied(row: Outbound, refused: bool) -> Outbound {
+    let state = if refused { Journal::Rejected } else { Journal::Abandoned };
+    Outbound { state, ..row }
+}
+
+/// The client hears 502: from now on the message is sent again only if the client asks for it.
+pub fn told(row: Outbound) -> Outbound {
+    Outbound { told: true, ..row }
+}
+
+/// The client has its answer: the same words without a key are another message now.
+pub fn answered(row: Outbound) -> Outbound {
+    Outbound { told: false, ..row }
+}
+
+/// Whether a row that turned out not to be at Intercom is sent without being asked for: its process died, so the
+/// client was told nothing and the wish stands, for a while.
+pub fn is_still_wanted(row: &Outbound, now_ms: i64) -> bool {
+    row.state == Journal::Abandoned && !row.told && now_ms.saturating_sub(row.created_ms) < INTENT_MS
+}
+
+/// Whether later messages of the conversation wait for this one.
+pub fn blocks(row: &Outbound) -> bool {
+    matches!(row.state, Journal::Sending | Journal::Unknown)
+}
+
+/// Whole seconds until asking again makes sense.
+pub fn retry_after_s(row: &Outbound, now_ms: i64) -> u64 {
+    let remaining_ms = row.settle_until_ms.saturating_sub(now_ms).max(1);
+    u64::try_from(remaining_ms).unwrap_or(1).div_ceil(1000)
+}
+
+/// Milliseconds until the next look.
+pub fn next_look_ms(row: &Outbound, now_ms: i64) -> i64 {
+    row.settle_until_ms.saturating_sub(now_ms).clamp(LOOK_MS, 5 * LOOK_MS)
+}

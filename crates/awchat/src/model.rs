@@ -1,0 +1,121 @@
+//! What the product speaks of, in the shapes of the API: a message, its author and files, a state, a topic.
+
+use serde::{Deserialize, Serialize};
+
+/// One message as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// Intercom's part id (or the id of the conversation's source, for the opening message).
+    pub id: String,
+    /// Who wrote it.
+    pub author: Author,
+    /// Plain text.
+    pub body: String,
+    /// A sanitised subset of HTML.
+    pub html: String,
+    /// Files, in Intercom's order.
+    pub attachments: Vec<Attachment>,
+    /// When Intercom says it was written; Unix seconds.
+    pub created_at: i64,
+    /// The text was taken back; `body` and `html` are empty.
+    pub redacted: bool,
+}
+
+/// The writer of a message: never an e-mail, never an internal id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Author {
+    /// Which side of the conversation.
+    #[serde(rename = "type")]
+    pub kind: AuthorKind,
+    /// Display name, where known.
+    pub name: Option<String>,
+    /// Picture, where known.
+    pub avatar_url: Option<String>,
+}
+
+/// The sides of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthorKind {
+    /// The app's end user.
+    User,
+    /// A teammate in Intercom.
+    Operator,
+    /// Intercom's own automation.
+    Bot,
+}
+
+/// A file on a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// Our stable id.
+    pub id: String,
+    /// File name as shown.
+    pub name: String,
+    /// MIME type.
+    pub content_type: String,
+    /// Bytes, where known.
+    pub size: Option<i64>,
+    /// Pixels, for pictures.
+    pub width: Option<i64>,
+    /// Pixels, for pictures.
+    pub height: Option<i64>,
+    /// Where to fetch it.
+    pub url: String,
+}
+
+/// A conversation's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Waiting for somebody.
+    Open,
+    /// Ended; a reply opens it again.
+    Closed,
+    /// Put aside by an operator until a time, or until a reply.
+    Snoozed,
+}
+
+/// What a conversation is about, as the user picked it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    /// The main topic.
+    pub main: String,
+    /// The topic below it.
+    pub sub: Option<String>,
+}
+
+impl State {
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Snoozed => "snoozed",
+        }
+    }
+
+    /// The state of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Open, Self::Closed, Self::Snoozed].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+impl AuthorKind {
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Operator => "operator",
+            Self::Bot => "bot",
+        }
+    }
+
+    /// The side of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::User, Self::Operator, Self::Bot].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
