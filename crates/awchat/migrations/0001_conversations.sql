@@ -2,10 +2,10 @@
 -- received, and the work that is due. TEXT and BIGINT only: the same file runs on SQLite and PostgreSQL.
 -- A name ending in _ms is Unix milliseconds, one ending in _at or _until is Unix seconds, flags are 0 or 1.
 
--- Which Intercom contact stands for which of the app's users.
+-- The app's users that have been here, and which Intercom contact stands for each.
 create table contact (
   user_id        text   not null primary key,
-  contact_id     text   not null unique,
+  contact_id     text   unique,    -- null: Intercom has none, as far as we know
   enriched       text,             -- fingerprint of what was last written to the contact
   imported_ms    bigint,           -- when this user's earlier conversations were taken over
   created_ms     bigint not null
@@ -22,8 +22,11 @@ create table conversation (
   topic_sub      text,
   source_hidden  bigint not null default 0,     -- opened from a topic alone: the opening line is not the user's
   created_at     bigint not null,
+  hidden         bigint not null default 0,     -- made twice by a request without an answer: the second, never shown
   updated_at     bigint not null,               -- Intercom's, of the state above
   truth_ms       bigint not null default 0,     -- when the newest applied answer of Intercom was asked for
+  whole_at       bigint not null default 0,     -- Intercom's updated_at up to which everything is here
+  whole_ms       bigint not null default 0,     -- when that was asked for
   active_ms      bigint not null,               -- the newest message's arrival: the order of lists
   last_position  bigint not null default 0,     -- the poll's clock
   read_position  bigint not null default 0,

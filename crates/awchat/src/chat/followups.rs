@@ -2,6 +2,8 @@
 //! refreshes. Jobs with backoff, each done as often as asked for and harmless when done again.
 
 use super::sending::{self, Opening};
+use super::sweep::SWEPT;
+use super::sync::Applied;
 use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::ConversationId;
@@ -22,7 +24,8 @@ impl Chat {
         let (Kind::Create, Some(id)) = (row.kind, &row.conversation) else { return Ok(()) };
         let opening = sending::opening(row)?;
         let mut jobs = vec!["enrich"];
-        jobs.extend(opening.topic.iter().flat_map(|_| ["topic_note", "topic_tag"]));
+        jobs.extend((opening.topic.is_some() || !opening.meta.is_empty()).then_some("opening_note"));
+        jobs.extend(opening.topic.iter().map(|_| "topic_tag"));
         jobs.extend(self.settings.team_id.iter().map(|_| "assign"));
         for kind in jobs {
             let subject = if kind == "enrich" { row.user.as_str() } else { id.as_str() };
@@ -70,11 +73,22 @@ impl Chat {
         let Some(id) = ConversationId::parse(&job.subject) else { return Ok(None) };
         match job.kind.as_str() {
             "refresh" => {
-                self.refresh(&id, Class::Refresh).await?;
+                let applied = self.refresh(&id, Class::Refresh).await?;
+                if job.payload == SWEPT && matches!(applied, Applied::Changed { .. }) {
+                    self.count_repair();
+                }
             }
             "read" => self.intercom.mark_read(&id).await?,
             "closed" => self.note_once(&id, "Closed by the customer.", job).await?,
-            "topic_note" => self.note_once(&id, &topic_note(&opening(job)?), job).await?,
+            "opening_note" => self.note_once(&id, &opening_note(&opening(job)?), job).await?,
+            "twice" => {
+                let text = "The customer's message arrived here twice; the customer sees it once.";
+                self.note_once(&id, text, job).await?;
+            }
+            "duplicate" => {
+                self.intercom.close(&id).await?;
+                self.intercom.tag(&id, "aw-duplicate").await?;
+            }
             "topic_tag" => {
                 if let Some(topic) = opening(job)?.topic {
                     self.intercom.tag(&id, &topic_tag(&topic)).await?;
@@ -105,7 +119,8 @@ fn opening(job: &Job) -> Result<Opening> {
     serde_json::from_str(&job.payload).map_err(Error::internal)
 }
 
-fn topic_note(opening: &Opening) -> String {
+/// Topic and context for the operators: the contact takes only attributes that the workspace has.
+fn opening_note(opening: &Opening) -> String {
     let mut lines = Vec::new();
     if let Some(topic) = &opening.topic {
         lines.push(topic.line());

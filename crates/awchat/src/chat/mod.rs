@@ -1,6 +1,7 @@
 //! The domain: conversations between a user and the operators, mirrored from Intercom.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,6 +18,7 @@ pub mod heads;
 pub mod journal;
 pub mod mirror;
 pub mod sending;
+pub mod sweep;
 pub mod sync;
 mod turns;
 pub mod view;
@@ -37,6 +39,10 @@ pub struct Chat {
     received: Notify,
     /// Rung when a job may be due.
     work: Notify,
+    /// Conversations that somebody watches and nobody has told us of for a while.
+    watched: sweep::Watched,
+    /// What sweeps and watching found that no webhook had brought.
+    repairs: AtomicU64,
 }
 
 /// What of the configuration the domain needs.
@@ -64,6 +70,8 @@ impl Chat {
             tasks: TaskTracker::new(),
             received: Notify::new(),
             work: Notify::new(),
+            watched: sweep::Watched::new(),
+            repairs: AtomicU64::new(0),
         })
     }
 

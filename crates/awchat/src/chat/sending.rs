@@ -314,8 +314,10 @@ impl Chat {
 
     /// A new conversation has no id to ask for: the user's latest ones are read instead.
     async fn look_for_new_conversations(&self, row: &Outbound) -> Result<()> {
-        let Some(contact) = self.store.contact(&row.user).await? else { return Ok(()) };
-        let page = self.intercom.search_of_contact(&contact.contact_id, None, Class::Reconcile).await?;
+        let Some(contact) = self.store.contact(&row.user).await?.and_then(|contact| contact.contact_id) else {
+            return Ok(());
+        };
+        let page = self.intercom.search_of_contact(&contact, None, Class::Reconcile).await?;
         for conversation in page.conversations {
             let Some(snapshot) = view::snapshot(&conversation) else { continue };
             let recent = snapshot.created_at >= row.created_ms.div_euclid(1000) - 60;

@@ -304,13 +304,10 @@ impl Tx {
         const OPEN: &str = "select * from outbound where user_id = $1 and conversation_id = $2
              and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent'))) order by seq";
         const NEW: &str = "select * from outbound where user_id = $1 and kind = 'create'
-             and (conversation_id is null or conversation_id = $2)
              and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent'))) order by seq";
-        let rows: Vec<Row> = sqlx::query_as(if is_new { NEW } else { OPEN })
-            .bind(user.as_str())
-            .bind(conversation.as_str())
-            .fetch_all(self.conn())
-            .await?;
+        let query = sqlx::query_as(if is_new { NEW } else { OPEN }).bind(user.as_str());
+        let query = if is_new { query } else { query.bind(conversation.as_str()) };
+        let rows: Vec<Row> = query.fetch_all(self.conn()).await?;
         rows.into_iter().map(Outbound::try_from).collect()
     }
 }
