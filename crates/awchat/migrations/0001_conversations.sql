@@ -86,20 +86,23 @@ create unique index outbound_one  on outbound (conversation_id)
   where state in ('sending', 'unknown') and conversation_id is not null;
 create unique index outbound_new  on outbound (user_id)
   where state in ('sending', 'unknown') and conversation_id is null;
+create index outbound_seq   on outbound (seq);
 create index outbound_retry on outbound (user_id, route, fingerprint);
 create index outbound_open  on outbound (state, settle_until_ms);
 
 -- Webhooks received; the text goes when they are applied, the row stays to recognise a repetition.
 create table inbox (
   id           text   not null primary key,     -- Intercom's notification id, or a digest of the body
-  seq          bigint not null,
+  seq          bigint not null,                 -- order of arrival
   topic        text   not null,
   received_ms  bigint not null,
   raw          text,                            -- null once applied
   attempts     bigint not null default 0,
   due_ms       bigint not null
 );
-create index inbox_due on inbox (due_ms, seq) where raw is not null;
+create index inbox_due on inbox (due_ms) where raw is not null;
+create index inbox_seq on inbox (seq);
+create index inbox_old on inbox (received_ms);
 
 -- Work that is due: one row per kind and subject, so that asking twice is asking once.
 create table job (

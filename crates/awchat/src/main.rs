@@ -48,7 +48,13 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            eprint!("{failure}");
+            let mut cause = failure.source();
+            while let Some(why) = cause {
+                eprint!(": {why}");
+                cause = why.source();
+            }
+            eprintln!();
             ExitCode::FAILURE
         }
     }

@@ -44,9 +44,9 @@ impl Chat {
         match self.perform(&job).await {
             Ok(None) => self.store.finish_job(&job).await?,
             Ok(Some(again_ms)) => self.store.retry_job(&job.id, self.clock.now_ms() + again_ms).await?,
-            Err(error) if job.attempts < ATTEMPTS && !is_final(&error) => {
-                tracing::debug!(kind = job.kind, attempts = job.attempts, cause = %error, "job failed, will retry");
-                self.store.retry_job(&job.id, self.clock.now_ms() + backoff_ms(&error, job.attempts)).await?;
+            Err(error) if job.attempt < ATTEMPTS && !is_final(&error) => {
+                tracing::debug!(kind = job.kind, attempt = job.attempt, cause = %error, "job failed, will retry");
+                self.store.retry_job(&job.id, self.clock.now_ms() + backoff_ms(&error, job.attempt)).await?;
             }
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -108,7 +108,7 @@ impl Chat {
     async fn note_once(&self, id: &ConversationId, text: &str, job: &Job) -> Result<()> {
         let since_s = job.created_ms.div_euclid(1000);
         let is_it = |html: &str| view::normalised_html(html) == view::normalised_text(text);
-        if job.attempts > 0 && self.intercom.has_note(id, since_s, is_it).await? {
+        if job.attempt > 1 && self.intercom.has_note(id, since_s, is_it).await? {
             return Ok(());
         }
         Ok(self.intercom.note(id, &view::html_of_plain(text)).await?)
@@ -144,7 +144,7 @@ fn is_final(error: &Error) -> bool {
 }
 
 /// One second, doubled to ten minutes, or what Intercom asked for if that is longer.
-fn backoff_ms(error: &Error, attempts: i64) -> i64 {
+fn backoff_ms(error: &Error, attempt: i64) -> i64 {
     let asked_ms = error.retry_after_s().and_then(|s| i64::try_from(s).ok()).unwrap_or(0).saturating_mul(1000);
-    (1_000_i64 << attempts.clamp(0, 10)).min(600_000).max(asked_ms)
+    (1_000_i64 << (attempt - 1).clamp(0, 10)).min(600_000).max(asked_ms)
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use unicode_normalization::UnicodeNormalization;
 
 use super::contacts::Profile;
@@ -95,8 +96,15 @@ impl From<Outcome> for Result<Sent> {
 #[derive(Debug, Default)]
 pub struct Requests(Mutex<HashMap<Identity, AtWork>>);
 
-/// A request that is being worked on: its fingerprint, and where its end will be told.
-type AtWork = (String, watch::Receiver<Option<Outcome>>);
+/// A request that is being worked on.
+#[derive(Clone, Debug)]
+struct AtWork {
+    fingerprint: String,
+    /// Where its end will be told.
+    outcome: watch::Receiver<Option<Outcome>>,
+    /// Its client was told 502: what is not on its way yet stays here.
+    given_up: CancellationToken,
+}
 
 /// What makes two requests one: the key in its scope, or without a key the words.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -184,43 +192,48 @@ impl Chat {
     /// with another payload; `Conflict` when its key is still at work after 15 s; `NotFound` when the
     /// conversation is gone; `Validation` when Intercom refuses the text.
     pub async fn submit(self: &Arc<Self>, draft: Draft) -> Result<Sent> {
-        let has_key = draft.key.is_some();
-        let Some(mut outcome) = self.join_or_start(draft) else { return Outcome::Mismatch.into() };
-        let end = outcome.wait_for(Option::is_some);
+        let (user, route, has_key) = (draft.user.clone(), draft.route(), draft.key.is_some());
+        let Some(mut at_work) = self.join_or_start(draft) else { return Outcome::Mismatch.into() };
+        let end = async { at_work.outcome.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()) };
         match tokio::time::timeout(DEADLINE, end).await {
-            Ok(Ok(outcome)) => outcome.clone().unwrap_or(Outcome::Failed).into(),
-            Ok(Err(_)) => Outcome::Failed.into(),
+            Ok(end) => end.unwrap_or(Outcome::Failed).into(),
             Err(_) if has_key => Err(Error::Conflict),
-            Err(_) => Outcome::Unavailable { retry_after_s: 1 }.into(),
+            Err(_) => {
+                // First the flag, then the row: whichever of them the work looks at next, it sees one.
+                at_work.given_up.cancel();
+                self.store.outbound_told(&user, &route, &at_work.fingerprint).await?;
+                Outcome::Unavailable { retry_after_s: 1 }.into()
+            }
         }
     }
 
     /// The end of this request: that of the same one already at work, or of a new one. `None`: its key is at
     /// work with another payload.
-    fn join_or_start(self: &Arc<Self>, draft: Draft) -> Option<watch::Receiver<Option<Outcome>>> {
+    fn join_or_start(self: &Arc<Self>, draft: Draft) -> Option<AtWork> {
         let fingerprint = draft.fingerprint();
         let key_or_fingerprint = draft.key.clone().unwrap_or_else(|| fingerprint.clone());
         let identity = Identity { user: draft.user.clone(), route: draft.route(), key_or_fingerprint };
         let mut requests = self.requests.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at_work, outcome)) = requests.get(&identity) {
-            return (*at_work == fingerprint).then(|| outcome.clone());
+        if let Some(at_work) = requests.get(&identity) {
+            return (at_work.fingerprint == fingerprint).then(|| at_work.clone());
         }
         let (end, outcome) = watch::channel(None);
-        requests.insert(identity.clone(), (fingerprint, outcome.clone()));
+        let at_work = AtWork { fingerprint, outcome, given_up: CancellationToken::new() };
+        requests.insert(identity.clone(), at_work.clone());
         drop(requests);
-        let chat = Arc::clone(self);
+        let (chat, given_up) = (Arc::clone(self), at_work.given_up.clone());
         self.tasks.spawn(async move {
-            let outcome = chat.send_or_find(&draft).await.unwrap_or_else(|error| {
+            let outcome = chat.send_or_find(&draft, &given_up).await.unwrap_or_else(|error| {
                 tracing::error!(cause = %error, source = ?std::error::Error::source(&error), "message not sent");
                 Outcome::Failed
             });
             chat.requests.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&identity);
             end.send_replace(Some(outcome));
         });
-        Some(outcome)
+        Some(at_work)
     }
 
-    async fn send_or_find(&self, draft: &Draft) -> Result<Outcome> {
+    async fn send_or_find(&self, draft: &Draft, given_up: &CancellationToken) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
         let (route, fingerprint) = (draft.route(), draft.fingerprint());
         let earlier = match &draft.key {
@@ -242,13 +255,13 @@ impl Chat {
                     }
                     unknown => self.tell(unknown).await,
                 },
-                Next::Send => self.send(row, draft).await,
+                Next::Send => self.send(row, draft, given_up).await,
             };
         }
     }
 
     /// Sends a new message, or one that came before and is certainly not at Intercom.
-    async fn send(&self, row: Option<Outbound>, draft: &Draft) -> Result<Outcome> {
+    async fn send(&self, row: Option<Outbound>, draft: &Draft, given_up: &CancellationToken) -> Result<Outcome> {
         // Before anything is stored: a 502 must never turn into a message later.
         if let Err(closed) = self.intercom.gate() {
             return Ok(unavailable(&closed));
@@ -260,16 +273,21 @@ impl Chat {
             Err(Error::Unavailable { retry_after_s, .. }) => return Ok(Outcome::Unavailable { retry_after_s }),
             contact => contact?,
         };
-        match row {
-            Some(row) => self.attempt_again(&row.id, contact).await,
+        let row = match row {
+            Some(row) => self.advance(&row.id, |row| journal::sending(row, self.clock.now_ms())).await?,
             None => {
                 let row = draft.row(self.clock.now_ms())?;
                 let mut tx = self.store.begin().await?;
                 tx.insert_outbound(&row).await?;
                 tx.commit().await?;
-                self.attempt(row, contact).await
+                row
             }
+        };
+        if given_up.is_cancelled() {
+            self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+            return Ok(Outcome::Unavailable { retry_after_s: 1 });
         }
+        self.attempt_unless_found(row, contact).await
     }
 
     /// A message of this conversation whose fate is unknown comes first: how long to wait, if it still is.
@@ -288,8 +306,10 @@ impl Chat {
         }
         let profile = opening(&row)?.profile;
         let Ok(contact) = self.contact_of(&row.user, &profile).await else { return Ok(row) };
-        self.attempt_again(&row.id, contact).await?;
-        self.advance(&row.id, |row| row).await
+        let row = self.advance(&row.id, |row| journal::sending(row, self.clock.now_ms())).await?;
+        let id = row.id.clone();
+        self.attempt_unless_found(row, contact).await?;
+        self.advance(&id, |row| row).await
     }
 
     /// Asks Intercom for the message: found, the row is `sent`; absent for good, it is `abandoned`.
@@ -328,10 +348,9 @@ impl Chat {
         Ok(())
     }
 
-    async fn attempt_again(&self, id: &str, contact: ContactId) -> Result<Outcome> {
-        let row = self.advance(id, |row| journal::sending(row, self.clock.now_ms())).await?;
-        // A webhook may have found it meanwhile.
-        if row.state == Journal::Sent { Ok(answer(&row, true)) } else { self.attempt(row, contact).await }
+    /// A webhook may have found it since it was looked for.
+    async fn attempt_unless_found(&self, row: Outbound, contact: ContactId) -> Result<Outcome> {
+        if row.state == Journal::Sent { self.replay(Some(row)).await } else { self.attempt(row, contact).await }
     }
 
     /// Sends a row that is durably `sending`, and makes its end durable.
@@ -379,9 +398,8 @@ impl Chat {
             }
             None => {
                 let created = self.intercom.create(contact, &row.body, &[]).await?;
-                let created_at = created.created_at.unwrap_or_else(|| asked_ms.div_euclid(1000));
-                let snapshot =
-                    view::opened(created.conversation_id, created.message_id, contact, &row.body, created_at);
+                let name = opening(row).ok().and_then(|opening| opening.profile.name);
+                let snapshot = view::opened(created, contact, name, &row.body, asked_ms.div_euclid(1000));
                 self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await
             }
         };
@@ -416,7 +434,7 @@ impl Chat {
     async fn tell(&self, row: Outbound) -> Result<Outcome> {
         let row = self.advance(&row.id, journal::told).await?;
         match row.state {
-            Journal::Sent => Ok(answer(&row, false)),
+            Journal::Sent => self.replay(Some(row)).await,
             _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.clock.now_ms()) }),
         }
     }

@@ -34,6 +34,9 @@ pub enum Applied {
 /// happens in a second is all there once it is over.
 const COALESCE_MS: i64 = 1_500;
 
+/// A webhook that cannot be applied is tried this often, for about a day.
+const GIVE_UP: i64 = 150;
+
 impl Chat {
     /// Stores a webhook whose signature holds; `false` if it was here before. The worker applies it.
     pub async fn receive(&self, id: &str, topic: &str, raw: &str) -> Result<bool> {
@@ -50,6 +53,10 @@ impl Chat {
         for received in &due {
             match self.apply_webhook(&received.raw).await {
                 Ok(()) => self.store.inbox_done(&received.id).await?,
+                Err(error) if received.attempts >= GIVE_UP => {
+                    tracing::error!(cause = ?error, "webhook given up; the sweep brings what it was about");
+                    self.store.inbox_done(&received.id).await?;
+                }
                 Err(error) => {
                     tracing::warn!(attempts = received.attempts, cause = %error, "webhook not applied, will retry");
                     let wait_ms = 500 << received.attempts.min(10);

@@ -225,6 +225,20 @@ impl Store {
         row.map(Outbound::try_from).transpose()
     }
 
+    /// The client that asked for this was told 502 while it is still on its way.
+    pub async fn outbound_told(&self, user: &UserId, route: &str, fingerprint: &str) -> Result<()> {
+        sqlx::query(
+            "update outbound set told = 1 where user_id = $1 and route = $2 and fingerprint = $3
+             and seq = (select max(seq) from outbound where user_id = $1 and route = $2 and fingerprint = $3)",
+        )
+        .bind(user.as_str())
+        .bind(route)
+        .bind(fingerprint)
+        .execute(&self.write)
+        .await?;
+        Ok(())
+    }
+
     /// Forgets resolved rows created before `before_ms`.
     pub async fn outbound_forget(&self, before_ms: i64) -> Result<()> {
         sqlx::query("delete from outbound where created_ms < $1 and state not in ('sending', 'unknown')")
