@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::Chat;
 use super::contacts::Profile;
+use super::draft::{Draft, Opening};
 use super::heads::Head;
-use super::sending::{Draft, Opening, Sent};
+use super::sending::Sent;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 use crate::intercom::Class;

@@ -1,7 +1,7 @@
 //! What follows a user's request and must never fail it: notes, tags, the team, the contact's attributes,
 //! refreshes. Jobs with backoff, each done as often as asked for and harmless when done again.
 
-use super::sending::{self, Opening};
+use super::draft::{self, Opening};
 use super::sweep::SWEPT;
 use super::sync::Applied;
 use super::{Chat, view};
@@ -22,7 +22,7 @@ impl Chat {
     /// Asks, in the transaction that stores a new conversation, for what belongs to it.
     pub(super) async fn follow_up(&self, tx: &mut Tx, row: &Outbound, now_ms: i64) -> Result<()> {
         let (Kind::Create, Some(id)) = (row.kind, &row.conversation) else { return Ok(()) };
-        let opening = sending::opening(row)?;
+        let opening = draft::opening(row)?;
         let mut jobs = vec!["enrich"];
         jobs.extend((opening.topic.is_some() || !opening.meta.is_empty()).then_some("opening_note"));
         jobs.extend(opening.topic.iter().map(|_| "topic_tag"));

@@ -13,6 +13,7 @@ use crate::store::Store;
 
 pub mod contacts;
 pub mod conversations;
+pub mod draft;
 pub mod followups;
 pub mod heads;
 pub mod journal;

@@ -10,54 +10,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use unicode_normalization::UnicodeNormalization;
 
-use super::contacts::Profile;
-use super::conversations::{Full, Summary};
+use super::draft::{Draft, opening};
 use super::journal::{self, Next, Patience};
-use super::mirror::{self, Origin, Put};
+use super::mirror::Origin;
 use super::{Chat, view};
 use crate::error::{Error, Result};
-use crate::id::{self, ContactId, ConversationId, UserId};
+use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
-use crate::model::{Message, Topic};
-use crate::store::conversations::Conversation;
-use crate::store::outbound::{Journal, Kind, Outbound};
-
-/// A message a user wants to send.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    /// Whose it is.
-    pub user: UserId,
-    /// What the user's contact at Intercom should know.
-    pub profile: Profile,
-    /// Into which conversation; `None` begins one.
-    pub conversation: Option<ConversationId>,
-    /// The client's `Idempotency-Key`.
-    pub key: Option<String>,
-    /// What Intercom is sent; for a conversation begun by its topic alone, the topic line.
-    pub body: String,
-    /// What goes with a new conversation.
-    pub opening: Opening,
-}
-
-/// What goes with a new conversation, besides its text.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Opening {
-    /// What it is about.
-    pub topic: Option<Topic>,
-    /// Begun by its topic alone: the opening line is not the user's.
-    pub source_hidden: bool,
-    /// Context about the user's device and place.
-    pub meta: serde_json::Map<String, serde_json::Value>,
-    /// What the user's contact at Intercom should know.
-    #[serde(default)]
-    pub profile: Profile,
-}
+use crate::store::outbound::{Journal, Outbound};
 
 /// The answer to a message that Intercom has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,73 +80,6 @@ struct Identity {
 /// How long a request waits for its end before the client hears that it goes on.
 const DEADLINE: Duration = Duration::from_secs(15);
 
-impl Draft {
-    fn kind(&self) -> Kind {
-        if self.conversation.is_some() { Kind::Reply } else { Kind::Create }
-    }
-
-    fn route(&self) -> String {
-        match &self.conversation {
-            Some(id) => format!("/api/conversations/{id}/reply"),
-            None => "/api/conversations".to_owned(),
-        }
-    }
-
-    fn fingerprint(&self) -> String {
-        let mut digest = Sha256::new();
-        digest.update(self.route());
-        digest.update([0]);
-        digest.update(self.body.nfc().collect::<String>());
-        digest.update([0]);
-        // The topic and the device's context are part of the request, the token's claims are not.
-        let opening = Opening { profile: Profile::default(), ..self.opening.clone() };
-        digest.update(serde_json::to_vec(&opening).unwrap_or_default());
-        hex::encode(digest.finalize())
-    }
-
-    fn row(&self, now_ms: i64) -> Result<Outbound> {
-        Ok(Outbound {
-            id: id::random(),
-            user: self.user.clone(),
-            conversation: self.conversation.clone(),
-            kind: self.kind(),
-            route: self.route(),
-            key: self.key.clone(),
-            fingerprint: self.fingerprint(),
-            content: mirror::content(&self.body),
-            body: self.body.clone(),
-            payload: serde_json::to_string(&self.opening).map_err(Error::internal)?,
-            state: Journal::Sending,
-            attempts: 1,
-            ambiguous: false,
-            told: false,
-            attempt_ms: now_ms,
-            settle_until_ms: 0,
-            part_id: None,
-            response: None,
-            created_ms: now_ms,
-        })
-    }
-}
-
-/// What went with a new conversation.
-pub fn opening(row: &Outbound) -> Result<Opening> {
-    serde_json::from_str(&row.payload).map_err(Error::internal)
-}
-
-/// The answer's body to a message that was found at Intercom.
-pub fn response(row: &Outbound, put: &Put, conversation: &Conversation) -> Result<String> {
-    match row.kind {
-        Kind::Reply => serde_json::to_string(&put.message),
-        Kind::Create => {
-            let messages: Vec<Message> = if put.hidden { Vec::new() } else { vec![put.message.clone()] };
-            let summary = Summary::of(conversation, messages.last().cloned());
-            serde_json::to_string(&Full::of(summary, messages, conversation.last_position))
-        }
-    }
-    .map_err(Error::internal)
-}
-
 impl Chat {
     /// Sends a message, or finds out what became of it if it is the same request again.
     ///
@@ -195,13 +91,23 @@ impl Chat {
         let (user, route, has_key) = (draft.user.clone(), draft.route(), draft.key.is_some());
         let Some(mut at_work) = self.join_or_start(draft) else { return Outcome::Mismatch.into() };
         let end = async { at_work.outcome.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()) };
-        match tokio::time::timeout(DEADLINE, end).await {
-            Ok(end) => end.unwrap_or(Outcome::Failed).into(),
-            Err(_) if has_key => Err(Error::Conflict),
-            Err(_) => {
+        let end = tokio::select! {
+            end = end => Some(end.unwrap_or(Outcome::Failed)),
+            () = self.clock.sleep(DEADLINE) => None,
+        };
+        match end {
+            Some(end) => {
+                if at_work.given_up.is_cancelled() && matches!(end, Outcome::Sent(_)) {
+                    // Somebody was told 502, asked again and has the answer: the same words are a new message now.
+                    self.store.outbound_told(&user, &route, &at_work.fingerprint, false).await?;
+                }
+                end.into()
+            }
+            None if has_key => Err(Error::Conflict),
+            None => {
                 // First the flag, then the row: whichever of them the work looks at next, it sees one.
                 at_work.given_up.cancel();
-                self.store.outbound_told(&user, &route, &at_work.fingerprint).await?;
+                self.store.outbound_told(&user, &route, &at_work.fingerprint, true).await?;
                 Outcome::Unavailable { retry_after_s: 1 }.into()
             }
         }

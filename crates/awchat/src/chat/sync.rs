@@ -6,7 +6,7 @@
 use super::heads::Head;
 use super::mirror::{self, Origin, Plan, Put, PutKind};
 use super::view::{self, Event, Snapshot};
-use super::{Chat, sending};
+use super::{Chat, draft};
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 use crate::intercom::{Class, wire};
@@ -207,7 +207,7 @@ impl Chat {
 
     /// A row of the journal has found its message at Intercom.
     async fn bind(&self, tx: &mut Tx, row: &Outbound, put: &Put, now: &Conversation, now_ms: i64) -> Result<()> {
-        let response = sending::response(row, put, now)?;
+        let response = draft::response(row, put, now)?;
         let sent = Outbound {
             conversation: Some(now.id.clone()),
             state: Journal::Sent,
@@ -235,7 +235,7 @@ async fn base(tx: &mut Tx, snapshot: &Snapshot, origin: &Origin, now_ms: i64) ->
     }
     let Some(user) = tx.user_of(&snapshot.contacts, &snapshot.users).await? else { return Ok(None) };
     let rows = tx.outbound_candidates(&user, &snapshot.id, true).await?;
-    let opening = mirror::creator(&rows, snapshot, origin).map(sending::opening).transpose()?.unwrap_or_default();
+    let opening = mirror::creator(&rows, snapshot, origin).map(draft::opening).transpose()?.unwrap_or_default();
     let mut conversation = first(snapshot, user, opening.topic, opening.source_hidden, now_ms);
     if mirror::is_duplicate(&rows, snapshot) {
         tracing::warn!(conversation = %snapshot.id, "intercom made a conversation twice; the second is closed and hidden");

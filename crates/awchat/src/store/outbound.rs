@@ -225,15 +225,16 @@ impl Store {
         row.map(Outbound::try_from).transpose()
     }
 
-    /// The client that asked for this was told 502 while it is still on its way.
-    pub async fn outbound_told(&self, user: &UserId, route: &str, fingerprint: &str) -> Result<()> {
+    /// Whether the client that asked for this last was told 502, for a request that is still on its way.
+    pub async fn outbound_told(&self, user: &UserId, route: &str, fingerprint: &str, told: bool) -> Result<()> {
         sqlx::query(
-            "update outbound set told = 1 where user_id = $1 and route = $2 and fingerprint = $3
+            "update outbound set told = $4 where user_id = $1 and route = $2 and fingerprint = $3
              and seq = (select max(seq) from outbound where user_id = $1 and route = $2 and fingerprint = $3)",
         )
         .bind(user.as_str())
         .bind(route)
         .bind(fingerprint)
+        .bind(flag(told))
         .execute(&self.write)
         .await?;
         Ok(())
