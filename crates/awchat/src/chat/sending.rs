@@ -7,7 +7,7 @@
 //! A client that was told 502 sends again or not, as its user likes; this server never does so by itself.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub struct Sent {
 /// How sending ended, in words that several waiting requests can share.
 #[derive(Clone, Debug)]
 enum Outcome {
-    Sent(Sent),
+    Sent { sent: Sent, row: String },
     Mismatch,
     NotFound,
     Refused,
@@ -81,7 +81,7 @@ enum Outcome {
 impl From<Outcome> for Result<Sent> {
     fn from(outcome: Outcome) -> Self {
         Err(match outcome {
-            Outcome::Sent(sent) => return Ok(sent),
+            Outcome::Sent { sent, .. } => return Ok(sent),
             Outcome::Mismatch => Error::IdempotencyMismatch,
             Outcome::NotFound => Error::NotFound,
             Outcome::Refused => Error::Validation("body: refused by the support desk".to_owned()),
@@ -95,8 +95,16 @@ impl From<Outcome> for Result<Sent> {
 #[derive(Debug, Default)]
 pub struct Requests(Mutex<HashMap<Identity, AtWork>>);
 
-/// A request that is being worked on: its fingerprint, and where its end will be told.
-type AtWork = (String, watch::Receiver<Option<Outcome>>);
+/// A request that is being worked on.
+#[derive(Debug)]
+struct AtWork {
+    fingerprint: String,
+    /// Where its end will be told.
+    outcome: watch::Receiver<Option<Outcome>>,
+    /// Who waited for it has heard 502: it is not begun any more, and if it was, the same words without a key are a
+    /// retry of it.
+    told: bool,
+}
 
 /// What makes two requests one: the key in its scope, or without a key the words.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -109,7 +117,37 @@ struct Identity {
 /// How long a request waits for its end before the client hears that it goes on.
 const DEADLINE: Duration = Duration::from_secs(15);
 
+impl Requests {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, AtWork>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that somebody heard 502 of a request; `false` if it is no longer at work.
+    fn tell(&self, identity: &Identity) -> bool {
+        self.lock().get_mut(identity).map(|at_work| at_work.told = true).is_some()
+    }
+
+    fn is_told(&self, identity: &Identity) -> bool {
+        self.lock().get(identity).is_some_and(|at_work| at_work.told)
+    }
+
+    /// The request is no longer at work, unless somebody heard 502 of it.
+    fn end_untold(&self, identity: &Identity) -> bool {
+        let mut requests = self.lock();
+        let told = requests.get(identity).is_some_and(|at_work| at_work.told);
+        if !told {
+            requests.remove(identity);
+        }
+        !told
+    }
+}
+
 impl Draft {
+    fn identity(&self) -> Identity {
+        let key_or_fingerprint = self.key.clone().unwrap_or_else(|| self.fingerprint());
+        Identity { user: self.user.clone(), route: self.route(), key_or_fingerprint }
+    }
+
     fn kind(&self) -> Kind {
         if self.conversation.is_some() { Kind::Reply } else { Kind::Create }
     }
@@ -184,43 +222,68 @@ impl Chat {
     /// with another payload; `Conflict` when its key is still at work after 15 s; `NotFound` when the
     /// conversation is gone; `Validation` when Intercom refuses the text.
     pub async fn submit(self: &Arc<Self>, draft: Draft) -> Result<Sent> {
+        let identity = draft.identity();
         let has_key = draft.key.is_some();
         let Some(mut outcome) = self.join_or_start(draft) else { return Outcome::Mismatch.into() };
-        let end = outcome.wait_for(Option::is_some);
-        match tokio::time::timeout(DEADLINE, end).await {
-            Ok(Ok(outcome)) => outcome.clone().unwrap_or(Outcome::Failed).into(),
-            Ok(Err(_)) => Outcome::Failed.into(),
-            Err(_) if has_key => Err(Error::Conflict),
-            Err(_) => Outcome::Unavailable { retry_after_s: 1 }.into(),
+        tokio::select! {
+            biased;
+            end = outcome.wait_for(Option::is_some) => return ended(end),
+            () = self.clock.sleep(DEADLINE) => {}
         }
+        if has_key {
+            return Err(Error::Conflict);
+        }
+        if self.requests.tell(&identity) {
+            return Outcome::Unavailable { retry_after_s: 1 }.into();
+        }
+        // It has just come to its end.
+        ended(outcome.wait_for(Option::is_some).await)
     }
 
     /// The end of this request: that of the same one already at work, or of a new one. `None`: its key is at
     /// work with another payload.
     fn join_or_start(self: &Arc<Self>, draft: Draft) -> Option<watch::Receiver<Option<Outcome>>> {
-        let fingerprint = draft.fingerprint();
-        let key_or_fingerprint = draft.key.clone().unwrap_or_else(|| fingerprint.clone());
-        let identity = Identity { user: draft.user.clone(), route: draft.route(), key_or_fingerprint };
-        let mut requests = self.requests.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at_work, outcome)) = requests.get(&identity) {
-            return (*at_work == fingerprint).then(|| outcome.clone());
+        let (identity, fingerprint) = (draft.identity(), draft.fingerprint());
+        let mut requests = self.requests.lock();
+        if let Some(at_work) = requests.get_mut(&identity) {
+            if at_work.fingerprint != fingerprint {
+                return None;
+            }
+            // Whoever heard 502 of it asks again.
+            at_work.told = false;
+            return Some(at_work.outcome.clone());
         }
         let (end, outcome) = watch::channel(None);
-        requests.insert(identity.clone(), (fingerprint, outcome.clone()));
+        requests.insert(identity.clone(), AtWork { fingerprint, outcome: outcome.clone(), told: false });
         drop(requests);
         let chat = Arc::clone(self);
         self.tasks.spawn(async move {
-            let outcome = chat.send_or_find(&draft).await.unwrap_or_else(|error| {
+            let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|error| {
                 tracing::error!(cause = %error, source = ?std::error::Error::source(&error), "message not sent");
+                chat.requests.lock().remove(&identity);
                 Outcome::Failed
             });
-            chat.requests.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&identity);
             end.send_replace(Some(outcome));
         });
         Some(outcome)
     }
 
-    async fn send_or_find(&self, draft: &Draft) -> Result<Outcome> {
+    /// Works on a request to its end; it is no longer at work when this returns well.
+    async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+        let outcome = self.send_or_find(draft, identity).await?;
+        if !self.requests.end_untold(identity) {
+            // Somebody heard 502 while it was being sent: a retry without a key must find it.
+            if let Outcome::Sent { row, .. } = &outcome {
+                let mut tx = self.store.begin().await?;
+                tx.tell_outbound(row).await?;
+                tx.commit().await?;
+            }
+            self.requests.lock().remove(identity);
+        }
+        Ok(outcome)
+    }
+
+    async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
         let (route, fingerprint) = (draft.route(), draft.fingerprint());
         let earlier = match &draft.key {
@@ -242,6 +305,8 @@ impl Chat {
                     }
                     unknown => self.tell(unknown).await,
                 },
+                // A 502 must never turn into a message later.
+                Next::Send if self.requests.is_told(identity) => Ok(Outcome::Unavailable { retry_after_s: 1 }),
                 Next::Send => self.send(row, draft).await,
             };
         }
@@ -461,6 +526,11 @@ impl Chat {
     }
 }
 
+/// What a request hears of its end; without one, whoever worked on it is gone.
+fn ended(end: Result<watch::Ref<'_, Option<Outcome>>, watch::error::RecvError>) -> Result<Sent> {
+    end.ok().and_then(|outcome| outcome.clone()).unwrap_or(Outcome::Failed).into()
+}
+
 /// Messages of one conversation go one after the other, and so do one user's new conversations.
 fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
     match conversation {
@@ -471,7 +541,7 @@ fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
 
 fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
-        Some(body) => Outcome::Sent(Sent { body: body.as_str().into(), replayed }),
+        Some(body) => Outcome::Sent { sent: Sent { body: body.as_str().into(), replayed }, row: row.id.clone() },
         None => Outcome::Failed,
     }
 }

@@ -293,6 +293,12 @@ impl Tx {
         Ok(())
     }
 
+    /// Notes that the client was told 502, whatever has become of the row.
+    pub async fn tell_outbound(&mut self, id: &str) -> Result<()> {
+        sqlx::query("update outbound set told = 1 where id = $1").bind(id).execute(self.conn()).await?;
+        Ok(())
+    }
+
     /// The rows that a message of the user found at Intercom may be: the one without an answer, then, oldest first,
     /// those given up although they may have been applied, and those sent that may have been applied twice. Were one
     /// given up to come before the open one of the same words, the open one would be sent twice.
