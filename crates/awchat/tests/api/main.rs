@@ -10,4 +10,5 @@ mod edge;
 mod harness;
 mod health;
 mod poll;
+mod sending;
 mod webhooks;
