@@ -308,8 +308,9 @@ impl Tx {
         Ok(())
     }
 
-    /// The rows that a message of the user found at Intercom may be, oldest first: those without an answer,
-    /// those given up although they may have been applied, and those sent that may have been applied twice.
+    /// The rows that a message of the user found at Intercom may be: the one without an answer, then, oldest first,
+    /// those given up although they may have been applied, and those sent that may have been applied twice. Were one
+    /// given up to come before the open one of the same words, the open one would be sent twice.
     pub async fn outbound_candidates(
         &mut self,
         user: &UserId,
@@ -317,9 +318,11 @@ impl Tx {
         is_new: bool,
     ) -> Result<Vec<Outbound>> {
         const OPEN: &str = "select * from outbound where user_id = $1 and conversation_id = $2
-             and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent'))) order by seq";
+             and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent')))
+             order by case when state in ('sending', 'unknown') then 0 else 1 end, seq";
         const NEW: &str = "select * from outbound where user_id = $1 and kind = 'create'
-             and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent'))) order by seq";
+             and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent')))
+             order by case when state in ('sending', 'unknown') then 0 else 1 end, seq";
         let query = sqlx::query_as(if is_new { NEW } else { OPEN }).bind(user.as_str());
         let query = if is_new { query } else { query.bind(conversation.as_str()) };
         let rows: Vec<Row> = query.fetch_all(self.conn()).await?;

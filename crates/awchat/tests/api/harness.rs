@@ -54,16 +54,7 @@ impl World {
     /// A world with some settings of its own.
     pub(crate) async fn begin(settings: Settings<'_>, live: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
-        let sandbox =
-            Sandbox::start(sandbox::Settings { description: Some(intercoms_description()), ..Default::default() })
-                .await
-                .expect("the sandbox starts");
-        if !sandbox.validates() {
-            eprintln!(
-                "SKIPPED: requests to Intercom are not checked, {} is missing",
-                intercoms_description().display()
-            );
-        }
+        let sandbox = intercom().await;
         let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
         let config = config(settings, &sandbox, &database);
         let clock = if live { Clock::system() } else { Clock::manual(Clock::system().now_ms()) };
@@ -99,8 +90,7 @@ impl World {
 
     /// A session token that holds for an hour.
     pub(crate) fn token(&self, sub: &str) -> String {
-        let sub = id::UserId::parse(sub).expect("a user id");
-        auth::mint(&awchat::config::Secret::new(SECRET), &sub, 3600, &self.clock, serde_json::Map::new())
+        token(sub, &self.clock)
     }
 
     /// The teammate who answers.
@@ -141,14 +131,7 @@ impl World {
 
     /// Sends a request and checks the answer against the document.
     async fn send(&self, request: reqwest::Request) -> Answer {
-        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
-        let response = self.http.execute(request).await.expect("the server answers");
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.expect("a whole body");
-        let json = serde_json::from_str(&text).ok();
-        let answer = Answer { status, headers, text, json: json.unwrap_or(Value::Null) };
-        answer.check(&method, &path);
-        answer
+        exchange(&self.http, request).await.expect("the server answers")
     }
 }
 
@@ -159,13 +142,35 @@ impl Drop for World {
             serving.abort();
         }
         if !std::thread::panicking() {
-            let violations = self.sandbox.violations();
-            assert!(violations.is_empty(), "requests that Intercom's description does not know: {violations:#?}");
+            assert_no_violations(&self.sandbox);
         }
     }
 }
 
+/// The outside world, which holds each request against Intercom's own description.
+pub(crate) async fn intercom() -> Sandbox {
+    let settings = sandbox::Settings { description: Some(intercoms_description()), ..Default::default() };
+    let sandbox = Sandbox::start(settings).await.expect("the sandbox starts");
+    if !sandbox.validates() {
+        eprintln!("SKIPPED: requests to Intercom are not checked, {} is missing", intercoms_description().display());
+    }
+    sandbox
+}
+
+/// No request may have been one that Intercom's description does not know.
+pub(crate) fn assert_no_violations(sandbox: &Sandbox) {
+    let violations = sandbox.violations();
+    assert!(violations.is_empty(), "requests that Intercom's description does not know: {violations:#?}");
+}
+
 fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Config {
+    let all = all_settings(settings, sandbox, database);
+    let lookup = |name: &str| all.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
+    Config::from_lookup(&lookup).expect("the test's settings hold")
+}
+
+/// The settings of a server for tests; its own ones come first.
+pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Vec<(String, String)> {
     let outside = sandbox::Settings::default();
     let secrets = format!("{SECRET},{OLD_SECRET}");
     let base = sandbox.url();
@@ -181,11 +186,13 @@ fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Config {
         ("RATE_LIMIT_PER_MINUTE", "600000"),
         ("RATE_LIMIT_BURST", "100000"),
     ];
-    let lookup = |name: &str| {
-        let own = settings.iter().find(|(own, _)| *own == name);
-        own.or_else(|| usual.iter().find(|(usual, _)| *usual == name)).map(|(_, value)| (*value).to_owned())
-    };
-    Config::from_lookup(&lookup).expect("the test's settings hold")
+    settings.iter().chain(&usual).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A session token that holds for an hour.
+pub(crate) fn token(sub: &str, clock: &Clock) -> String {
+    let sub = id::UserId::parse(sub).expect("a user id");
+    auth::mint(&awchat::config::Secret::new(SECRET), &sub, 3600, clock, serde_json::Map::new())
 }
 
 /// Somebody who calls the API.
@@ -275,6 +282,21 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// The body as JSON; null where it is none.
     pub(crate) json: Value,
+}
+
+/// Sends a request and checks the answer against the document.
+///
+/// # Errors
+/// When there is no answer, or not all of it.
+pub(crate) async fn exchange(http: &reqwest::Client, request: reqwest::Request) -> reqwest::Result<Answer> {
+    let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+    let response = http.execute(request).await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await?;
+    let json = serde_json::from_str(&text).ok();
+    let answer = Answer { status, headers, text, json: json.unwrap_or(Value::Null) };
+    answer.check(&method, &path);
+    Ok(answer)
 }
 
 impl Answer {

@@ -10,5 +10,6 @@ mod edge;
 mod harness;
 mod health;
 mod poll;
+mod sending;
 mod sweep;
 mod webhooks;
