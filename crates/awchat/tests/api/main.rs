@@ -9,5 +9,6 @@ mod conversations;
 mod edge;
 mod harness;
 mod health;
+mod outage;
 mod poll;
 mod webhooks;
