@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use awchat::app::App;
 use awchat::clock::Clock;
@@ -53,8 +53,13 @@ pub(crate) async fn live() -> World {
 impl World {
     /// A world with some settings of its own.
     pub(crate) async fn begin(settings: Settings<'_>, live: bool) -> Self {
+        Self::begin_at(sandbox::Settings::default(), settings, live).await
+    }
+
+    /// As [`World::begin`], at another kind of Intercom.
+    pub(crate) async fn begin_at(intercom: sandbox::Settings, settings: Settings<'_>, live: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
-        let sandbox = intercom().await;
+        let sandbox = self::intercom(intercom).await;
         let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
         let config = config(settings, &sandbox, &database);
         let clock = if live { Clock::system() } else { Clock::manual(Clock::system().now_ms()) };
@@ -124,6 +129,14 @@ impl World {
         self.work().await;
     }
 
+    /// Tells the server to go, and waits until it has gone.
+    pub(crate) async fn shut_down(&mut self) {
+        self.shutdown.cancel();
+        if let Some(serving) = self.serving.take() {
+            serving.await.expect("the server ends without a panic");
+        }
+    }
+
     /// How many calls to Intercom since they were last forgotten.
     pub(crate) fn calls(&self) -> usize {
         self.sandbox.calls().len()
@@ -148,8 +161,8 @@ impl Drop for World {
 }
 
 /// The outside world, which holds each request against Intercom's own description.
-pub(crate) async fn intercom() -> Sandbox {
-    let settings = sandbox::Settings { description: Some(intercoms_description()), ..Default::default() };
+pub(crate) async fn intercom(settings: sandbox::Settings) -> Sandbox {
+    let settings = sandbox::Settings { description: Some(intercoms_description()), ..settings };
     let sandbox = Sandbox::start(settings).await.expect("the sandbox starts");
     if !sandbox.validates() {
         eprintln!("SKIPPED: requests to Intercom are not checked, {} is missing", intercoms_description().display());
@@ -282,6 +295,8 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// The body as JSON; null where it is none.
     pub(crate) json: Value,
+    /// From the request's sending to the body's end.
+    pub(crate) took: Duration,
 }
 
 /// Sends a request and checks the answer against the document.
@@ -290,11 +305,13 @@ pub(crate) struct Answer {
 /// When there is no answer, or not all of it.
 pub(crate) async fn exchange(http: &reqwest::Client, request: reqwest::Request) -> reqwest::Result<Answer> {
     let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+    let started = Instant::now();
     let response = http.execute(request).await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let text = response.text().await?;
+    let took = started.elapsed();
     let json = serde_json::from_str(&text).ok();
-    let answer = Answer { status, headers, text, json: json.unwrap_or(Value::Null) };
+    let answer = Answer { status, headers, text, json: json.unwrap_or(Value::Null), took };
     answer.check(&method, &path);
     Ok(answer)
 }
@@ -368,6 +385,12 @@ pub(crate) fn intercoms_description() -> PathBuf {
 /// A file of the shared reference data beside the project.
 pub(crate) fn shared(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(path)
+}
+
+/// The duration that 99 of 100 stay below.
+pub(crate) fn p99(mut samples: Vec<Duration>) -> Duration {
+    samples.sort_unstable();
+    samples[samples.len() * 99 / 100]
 }
 
 /// The texts of an answer's messages.

@@ -9,6 +9,7 @@ mod conversations;
 mod edge;
 mod harness;
 mod health;
+mod outage;
 mod poll;
 mod sending;
 mod sweep;
