@@ -86,10 +86,14 @@ pub fn orphaned(row: Outbound, patience: Patience) -> Outbound {
     unknown(row, false, answer_due_ms, patience)
 }
 
-/// Intercom was asked at `asked_ms` and did not have the message.
-pub fn absent(row: Outbound, asked_ms: i64) -> Outbound {
-    let is_final = row.state == Journal::Unknown && asked_ms >= row.settle_until_ms;
-    if is_final { Outbound { state: Journal::Abandoned, ..row } } else { row }
+/// Whether a row that was not at Intercom when it was asked at `asked_ms` will never be.
+pub fn is_absent(row: &Outbound, asked_ms: i64) -> bool {
+    row.state == Journal::Unknown && asked_ms >= row.settle_until_ms
+}
+
+/// Sent once more without being asked for, and certainly without effect: it still waits to be.
+pub fn deferred(row: Outbound) -> Outbound {
+    Outbound { state: Journal::Unknown, ..row }
 }
 
 /// Certainly without effect: refused by Intercom, or never sent.
@@ -111,7 +115,7 @@ pub fn answered(row: Outbound) -> Outbound {
 /// Whether a row that turned out not to be at Intercom is sent without being asked for: its process died, so the
 /// client was told nothing and the wish stands, for a while.
 pub fn is_still_wanted(row: &Outbound, now_ms: i64) -> bool {
-    row.state == Journal::Abandoned && !row.told && now_ms.saturating_sub(row.created_ms) < INTENT_MS
+    !row.told && now_ms.saturating_sub(row.created_ms) < INTENT_MS
 }
 
 /// Whether later messages of the conversation wait for this one.

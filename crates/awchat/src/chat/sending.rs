@@ -114,6 +114,26 @@ struct Identity {
     key_or_fingerprint: String,
 }
 
+/// What a look at Intercom says of a row that had no end.
+enum Looked {
+    /// It has one now.
+    Ended(Outbound),
+    /// It is not there, and will not come.
+    Absent(Outbound),
+    /// Nobody knows yet.
+    Open(Outbound),
+}
+
+/// How an attempt to send a row ended.
+enum Attempted {
+    /// It is sent, or nobody knows and it is looked for.
+    Done(Outbound),
+    /// Intercom does not take it; `gone`: it no longer has the conversation.
+    Refused { gone: bool },
+    /// Certainly without effect; the row is still `sending`.
+    NotApplied(Outbound, CallError),
+}
+
 /// How long a request waits for its end before the client hears that it goes on.
 const DEADLINE: Duration = Duration::from_secs(15);
 
@@ -299,66 +319,109 @@ impl Chat {
                 Next::Mismatch => Ok(Outcome::Mismatch),
                 Next::Replay => self.replay(row).await,
                 Next::Look => match self.look(row).await? {
-                    found if !journal::blocks(&found) => {
-                        row = Some(found);
+                    Looked::Open(row) => self.tell(row).await,
+                    Looked::Absent(row) => self.send(Some(row), draft, identity).await,
+                    Looked::Ended(ended) => {
+                        row = Some(ended);
                         continue;
                     }
-                    unknown => self.tell(unknown).await,
                 },
-                // A 502 must never turn into a message later.
-                Next::Send if self.requests.is_told(identity) => Ok(Outcome::Unavailable { retry_after_s: 1 }),
-                Next::Send => self.send(row, draft).await,
+                Next::Send => self.send(row, draft, identity).await,
             };
         }
     }
 
     /// Sends a new message, or one that came before and is certainly not at Intercom.
-    async fn send(&self, row: Option<Outbound>, draft: &Draft) -> Result<Outcome> {
-        // Before anything is stored: a 502 must never turn into a message later.
-        if let Err(closed) = self.intercom.gate() {
-            return Ok(unavailable(&closed));
-        }
-        if let Some(retry_after_s) = self.blocked(&draft.user, draft.conversation.as_ref()).await? {
-            return Ok(Outcome::Unavailable { retry_after_s });
-        }
-        let contact = match self.contact_of(&draft.user, &draft.profile).await {
-            Err(Error::Unavailable { retry_after_s, .. }) => return Ok(Outcome::Unavailable { retry_after_s }),
-            contact => contact?,
-        };
-        match row {
-            Some(row) => self.attempt_again(&row.id, contact).await,
-            None => {
+    async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+        let ready = self.ready(row.as_ref(), draft, identity).await?;
+        let (row, contact) = match (row, ready) {
+            (None, Err(retry_after_s)) => return Ok(Outcome::Unavailable { retry_after_s }),
+            (Some(row), Err(retry_after_s)) => {
+                self.advance(&row.id, journal::told).await?;
+                return Ok(Outcome::Unavailable { retry_after_s });
+            }
+            (Some(row), Ok(contact)) => (self.begin_again(&row.id).await?, contact),
+            (None, Ok(contact)) => {
                 let row = draft.row(self.clock.now_ms())?;
                 let mut tx = self.store.begin().await?;
                 tx.insert_outbound(&row).await?;
                 tx.commit().await?;
-                self.attempt(row, contact).await
+                (row, contact)
+            }
+        };
+        if row.state == Journal::Sent {
+            return Ok(answer(&row, true)); // A webhook found it meanwhile.
+        }
+        match self.attempt(row, contact).await? {
+            Attempted::Done(row) => self.tell(row).await,
+            Attempted::Refused { gone: true } => Ok(Outcome::NotFound),
+            Attempted::Refused { gone: false } => Ok(Outcome::Refused),
+            Attempted::NotApplied(row, error) => {
+                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+                Ok(unavailable(&error))
             }
         }
     }
 
-    /// A message of this conversation whose fate is unknown comes first: how long to wait, if it still is.
-    async fn blocked(&self, user: &UserId, conversation: Option<&ConversationId>) -> Result<Option<u64>> {
-        let Some(row) = self.store.outbound_unresolved(user, conversation).await? else { return Ok(None) };
-        let row = self.resolve(row).await?;
-        Ok(journal::blocks(&row).then(|| journal::retry_after_s(&row, self.clock.now_ms())))
+    /// Whether a message can go now: by which contact, or after how many seconds to ask again. Asked before anything
+    /// is stored, since a 502 must never turn into a message later.
+    async fn ready(
+        &self,
+        row: Option<&Outbound>,
+        draft: &Draft,
+        identity: &Identity,
+    ) -> Result<std::result::Result<ContactId, u64>> {
+        if self.requests.is_told(identity) {
+            return Ok(Err(1));
+        }
+        if let Err(closed) = self.intercom.gate() {
+            return Ok(Err(retry_after_s(&closed)));
+        }
+        // A message of this conversation whose fate is unknown comes first.
+        let unresolved = self.store.outbound_unresolved(&draft.user, draft.conversation.as_ref()).await?;
+        if let Some(other) = unresolved.filter(|other| row.is_none_or(|row| row.id != other.id)) {
+            let other = self.resolve(other).await?;
+            if journal::blocks(&other) {
+                return Ok(Err(journal::retry_after_s(&other, self.clock.now_ms())));
+            }
+        }
+        match self.contact_of(&draft.user, &draft.profile).await {
+            Err(Error::Unavailable { retry_after_s, .. }) => Ok(Err(retry_after_s)),
+            contact => contact.map(Ok),
+        }
     }
 
     /// Looks for a message whose fate is unknown; one that is not there, and that nobody was told about, is sent once
-    /// more. The caller has the turn.
+    /// more. Until that has an end it stays unknown, so that it is neither overtaken nor forgotten. The caller has
+    /// the turn.
     async fn resolve(&self, row: Outbound) -> Result<Outbound> {
-        let row = self.look(Some(row)).await?;
-        if !journal::is_still_wanted(&row, self.clock.now_ms()) || self.intercom.gate().is_err() {
-            return Ok(row);
+        let row = match self.look(Some(row)).await? {
+            Looked::Ended(row) | Looked::Open(row) => return Ok(row),
+            Looked::Absent(row) => row,
+        };
+        if !journal::is_still_wanted(&row, self.clock.now_ms()) {
+            return self.advance(&row.id, |row| journal::not_applied(row, false)).await;
         }
         let profile = opening(&row)?.profile;
-        let Ok(contact) = self.contact_of(&row.user, &profile).await else { return Ok(row) };
-        self.attempt_again(&row.id, contact).await?;
-        self.advance(&row.id, |row| row).await
+        let (Ok(()), Ok(contact)) = (self.intercom.gate(), self.contact_of(&row.user, &profile).await) else {
+            return Ok(row);
+        };
+        let row = self.begin_again(&row.id).await?;
+        if row.state == Journal::Sent {
+            return Ok(row);
+        }
+        match self.attempt(row.clone(), contact).await? {
+            Attempted::Done(row) => Ok(row),
+            Attempted::Refused { .. } => self.advance(&row.id, |row| row).await,
+            Attempted::NotApplied(row, error) => {
+                tracing::warn!(cause = %error, "a message that nobody was told about waits to be sent once more");
+                self.advance(&row.id, journal::deferred).await
+            }
+        }
     }
 
-    /// Asks Intercom for the message: found, the row is `sent`; absent for good, it is `abandoned`.
-    async fn look(&self, row: Option<Outbound>) -> Result<Outbound> {
+    /// Asks Intercom for the message.
+    async fn look(&self, row: Option<Outbound>) -> Result<Looked> {
         let row = row.ok_or_else(|| Error::internal("there is no row to look for"))?;
         let row = match row.state {
             // Left behind by a failing database.
@@ -370,11 +433,17 @@ impl Chat {
             Some(conversation) => self.refresh(conversation, Class::Reconcile).await.map(|_| ()),
             None => self.look_for_new_conversations(&row).await,
         };
-        match looked {
-            Ok(()) => self.advance(&row.id, |row| journal::absent(row, asked_ms)).await,
-            Err(Error::Unavailable { .. }) => self.advance(&row.id, |row| row).await,
-            Err(other) => Err(other),
-        }
+        let has_answer = match looked {
+            Ok(()) => true,
+            Err(Error::Unavailable { .. }) => false,
+            Err(other) => return Err(other),
+        };
+        let row = self.advance(&row.id, |row| row).await?;
+        Ok(match journal::blocks(&row) {
+            false => Looked::Ended(row),
+            true if has_answer && journal::is_absent(&row, asked_ms) => Looked::Absent(row),
+            true => Looked::Open(row),
+        })
     }
 
     /// A new conversation has no id to ask for: the user's latest ones are read instead.
@@ -391,14 +460,12 @@ impl Chat {
         Ok(())
     }
 
-    async fn attempt_again(&self, id: &str, contact: ContactId) -> Result<Outcome> {
-        let row = self.advance(id, |row| journal::sending(row, self.clock.now_ms())).await?;
-        // A webhook may have found it meanwhile.
-        if row.state == Journal::Sent { Ok(answer(&row, true)) } else { self.attempt(row, contact).await }
+    async fn begin_again(&self, id: &str) -> Result<Outbound> {
+        self.advance(id, |row| journal::sending(row, self.clock.now_ms())).await
     }
 
-    /// Sends a row that is durably `sending`, and makes its end durable.
-    async fn attempt(&self, row: Outbound, contact: ContactId) -> Result<Outcome> {
+    /// Sends a row that is durably `sending`, and makes its end durable, unless it was certainly not applied.
+    async fn attempt(&self, row: Outbound, contact: ContactId) -> Result<Attempted> {
         let mut posted = self.post(&row, &contact).await;
         if matches!(&posted, Err(CallError::Rejected { status: 404, .. })) {
             // Which of the two is gone, the contact or the conversation? A contact made anew tells.
@@ -408,26 +475,23 @@ impl Chat {
                 posted = self.post(&row, &anew).await;
             }
         }
-        let now_ms = self.clock.now_ms();
         match posted {
             Ok(()) => {
                 let row = self.advance(&row.id, |row| row).await?;
-                if row.state == Journal::Sent { Ok(answer(&row, false)) } else { self.unknown(row, true).await }
+                if row.state == Journal::Sent { Ok(Attempted::Done(row)) } else { self.unknown(row, true).await }
             }
             Err(CallError::Ambiguous { answered }) => self.unknown(row, answered).await,
             Err(CallError::Rejected { status, code }) => {
                 tracing::warn!(status, code, "intercom refused a message");
                 let row = self.advance(&row.id, |row| journal::not_applied(row, true)).await?;
                 let Some(conversation) = row.conversation.as_ref().filter(|_| status == 404) else {
-                    return Ok(Outcome::Refused);
+                    return Ok(Attempted::Refused { gone: false });
                 };
+                let now_ms = self.clock.now_ms();
                 self.store.enqueue("refresh", conversation.as_str(), "{}", now_ms, now_ms).await?;
-                Ok(Outcome::NotFound)
+                Ok(Attempted::Refused { gone: true })
             }
-            Err(not_applied) => {
-                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
-                Ok(unavailable(&not_applied))
-            }
+            Err(not_applied) => Ok(Attempted::NotApplied(row, not_applied)),
         }
     }
 
@@ -455,15 +519,15 @@ impl Chat {
         })
     }
 
-    /// Nobody knows whether Intercom has the message: look at once, and say so if it is not found.
-    async fn unknown(&self, row: Outbound, answered: bool) -> Result<Outcome> {
+    /// Nobody knows whether Intercom has the message: look at once.
+    async fn unknown(&self, row: Outbound, answered: bool) -> Result<Attempted> {
         let now_ms = self.clock.now_ms();
         let row = self.advance(&row.id, |row| journal::unknown(row, answered, now_ms, self.patience())).await?;
         if journal::blocks(&row) {
             self.store.enqueue("settle", &row.id, "{}", now_ms + journal::LOOK_MS, now_ms).await?;
         }
-        let row = self.look(Some(row)).await?;
-        if row.state == Journal::Sent { Ok(answer(&row, false)) } else { self.tell(row).await }
+        let (Looked::Ended(row) | Looked::Open(row) | Looked::Absent(row)) = self.look(Some(row)).await?;
+        Ok(Attempted::Done(row))
     }
 
     async fn replay(&self, row: Option<Outbound>) -> Result<Outcome> {
@@ -548,5 +612,9 @@ fn answer(row: &Outbound, replayed: bool) -> Outcome {
 
 fn unavailable(error: &CallError) -> Outcome {
     tracing::warn!(cause = %error, "a message was not sent");
-    Outcome::Unavailable { retry_after_s: error.retry_after().map_or(1, |wait| wait.as_secs() + 1) }
+    Outcome::Unavailable { retry_after_s: retry_after_s(error) }
+}
+
+fn retry_after_s(error: &CallError) -> u64 {
+    error.retry_after().map_or(1, |wait| wait.as_secs() + 1)
 }
