@@ -9,6 +9,8 @@ mod conversations;
 mod edge;
 mod harness;
 mod health;
+mod killed;
 mod poll;
+mod process;
 mod sending;
 mod webhooks;
