@@ -425,7 +425,10 @@ impl Chat {
         let row = row.ok_or_else(|| Error::internal("there is no row to look for"))?;
         let row = match row.state {
             // Left behind by a failing database.
-            Journal::Sending => self.advance(&row.id, |row| journal::orphaned(row, self.patience())).await?,
+            Journal::Sending => {
+                let now_ms = self.clock.now_ms();
+                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.patience())).await?
+            }
             _ => row,
         };
         let asked_ms = self.clock.now_ms();
@@ -465,13 +468,14 @@ impl Chat {
     }
 
     /// Sends a row that is durably `sending`, and makes its end durable, unless it was certainly not applied.
-    async fn attempt(&self, row: Outbound, contact: ContactId) -> Result<Attempted> {
+    async fn attempt(&self, mut row: Outbound, contact: ContactId) -> Result<Attempted> {
         let mut posted = self.post(&row, &contact).await;
         if matches!(&posted, Err(CallError::Rejected { status: 404, .. })) {
             // Which of the two is gone, the contact or the conversation? A contact made anew tells.
             self.store.forget_contact(&contact).await?;
             let profile = opening(&row)?.profile;
             if let Some(anew) = self.contact_of(&row.user, &profile).await.ok().filter(|anew| *anew != contact) {
+                row = self.begin_again(&row.id).await?;
                 posted = self.post(&row, &anew).await;
             }
         }
@@ -582,7 +586,7 @@ impl Chat {
         for row in self.store.outbound_open().await? {
             if row.state == Journal::Sending {
                 tracing::warn!(row = row.id, "a message was being sent when the process died; looking for it");
-                self.advance(&row.id, |row| journal::orphaned(row, self.patience())).await?;
+                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.patience())).await?;
             }
             self.store.enqueue("settle", &row.id, "{}", now_ms, now_ms).await?;
         }
