@@ -9,7 +9,7 @@ use super::Chat;
 use super::contacts::Profile;
 use super::draft::{Draft, Opening};
 use super::heads::Head;
-use super::sending::Sent;
+use super::requests::Sent;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 use crate::intercom::Class;

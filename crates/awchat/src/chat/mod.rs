@@ -18,6 +18,7 @@ pub mod followups;
 pub mod heads;
 pub mod journal;
 pub mod mirror;
+pub mod requests;
 pub mod sending;
 pub mod sweep;
 pub mod sync;
@@ -33,7 +34,7 @@ pub struct Chat {
     settings: Settings,
     heads: heads::Heads,
     turns: turns::Turns,
-    requests: sending::Requests,
+    requests: requests::Requests,
     /// Owns what goes on after a client has hung up: a message that is being sent is sent to the end.
     tasks: TaskTracker,
     /// Rung when a webhook has been stored.
@@ -67,7 +68,7 @@ impl Chat {
             settings,
             heads: heads::Heads::new(HEADS),
             turns: turns::Turns::default(),
-            requests: sending::Requests::default(),
+            requests: requests::Requests::default(),
             tasks: TaskTracker::new(),
             received: Notify::new(),
             work: Notify::new(),

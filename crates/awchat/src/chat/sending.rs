@@ -6,75 +6,39 @@
 //! brings a message of the user from Intercom binds it to its row (`mirror`), so every way of finding is one.
 //! A client that was told 502 sends again or not, as its user likes; this server never does so by itself.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::draft::{Draft, opening};
 use super::journal::{self, Next, Patience};
 use super::mirror::Origin;
+use super::requests::{Identity, Outcome, Sent};
 use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
 use crate::store::outbound::{Journal, Outbound};
 
-/// The answer to a message that Intercom has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// The body, the same bytes for the same request.
-    pub body: Arc<str>,
-    /// It was given before.
-    pub replayed: bool,
+/// What a look at Intercom says of a row that had no end.
+enum Looked {
+    /// It has one now.
+    Ended(Outbound),
+    /// It is not there, and will not come.
+    Absent(Outbound),
+    /// Nobody knows yet.
+    Open(Outbound),
 }
 
-/// How sending ended, in words that several waiting requests can share.
-#[derive(Clone, Debug)]
-enum Outcome {
-    Sent(Sent),
-    Mismatch,
-    NotFound,
-    Refused,
-    Unavailable { retry_after_s: u64 },
-    Failed,
-}
-
-impl From<Outcome> for Result<Sent> {
-    fn from(outcome: Outcome) -> Self {
-        Err(match outcome {
-            Outcome::Sent(sent) => return Ok(sent),
-            Outcome::Mismatch => Error::IdempotencyMismatch,
-            Outcome::NotFound => Error::NotFound,
-            Outcome::Refused => Error::Validation("body: refused by the support desk".to_owned()),
-            Outcome::Unavailable { retry_after_s } => Error::Unavailable { retry_after_s, cause: None },
-            Outcome::Failed => Error::internal("a message could not be sent, see above"),
-        })
-    }
-}
-
-/// The requests that are being worked on: the same one, come again, waits for the first.
-#[derive(Debug, Default)]
-pub struct Requests(Mutex<HashMap<Identity, AtWork>>);
-
-/// A request that is being worked on.
-#[derive(Clone, Debug)]
-struct AtWork {
-    fingerprint: String,
-    /// Where its end will be told.
-    outcome: watch::Receiver<Option<Outcome>>,
-    /// Its client was told 502: what is not on its way yet stays here.
-    given_up: CancellationToken,
-}
-
-/// What makes two requests one: the key in its scope, or without a key the words.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Identity {
-    user: UserId,
-    route: String,
-    key_or_fingerprint: String,
+/// How an attempt to send a row ended.
+enum Attempted {
+    /// It is sent, or nobody knows and it is looked for.
+    Done(Outbound),
+    /// Intercom does not take it; `gone`: it no longer has the conversation.
+    Refused { gone: bool },
+    /// Certainly without effect; the row is still `sending`.
+    NotApplied(Outbound, CallError),
 }
 
 /// How long a request waits for its end before the client hears that it goes on.
@@ -88,58 +52,56 @@ impl Chat {
     /// with another payload; `Conflict` when its key is still at work after 15 s; `NotFound` when the
     /// conversation is gone; `Validation` when Intercom refuses the text.
     pub async fn submit(self: &Arc<Self>, draft: Draft) -> Result<Sent> {
-        let (user, route, has_key) = (draft.user.clone(), draft.route(), draft.key.is_some());
-        let Some(mut at_work) = self.join_or_start(draft) else { return Outcome::Mismatch.into() };
-        let end = async { at_work.outcome.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()) };
-        let end = tokio::select! {
-            end = end => Some(end.unwrap_or(Outcome::Failed)),
-            () = self.clock.sleep(DEADLINE) => None,
-        };
-        match end {
-            Some(end) => {
-                if at_work.given_up.is_cancelled() && matches!(end, Outcome::Sent(_)) {
-                    // Somebody was told 502, asked again and has the answer: the same words are a new message now.
-                    self.store.outbound_told(&user, &route, &at_work.fingerprint, false).await?;
-                }
-                end.into()
-            }
-            None if has_key => Err(Error::Conflict),
-            None => {
-                // First the flag, then the row: whichever of them the work looks at next, it sees one.
-                at_work.given_up.cancel();
-                self.store.outbound_told(&user, &route, &at_work.fingerprint, true).await?;
-                Outcome::Unavailable { retry_after_s: 1 }.into()
-            }
+        let identity = Identity::of(&draft);
+        let (user, route, fingerprint) = (draft.user.clone(), draft.route(), draft.fingerprint());
+        let has_key = draft.key.is_some();
+        let Some(mut outcome) = self.join_or_start(draft) else { return Outcome::Mismatch.into() };
+        tokio::select! {
+            biased;
+            end = outcome.wait_for(Option::is_some) => return ended(end),
+            () = self.clock.sleep(DEADLINE) => {}
         }
+        if has_key {
+            return Err(Error::Conflict);
+        }
+        if self.requests.tell(&identity) {
+            // Durably: should the process die now, the message must not be sent once more unasked.
+            self.store.tell_outbound_open(&user, &route, &fingerprint).await?;
+            return Outcome::Unavailable { retry_after_s: 1 }.into();
+        }
+        // It has just come to its end.
+        ended(outcome.wait_for(Option::is_some).await)
     }
 
     /// The end of this request: that of the same one already at work, or of a new one. `None`: its key is at
     /// work with another payload.
-    fn join_or_start(self: &Arc<Self>, draft: Draft) -> Option<AtWork> {
-        let fingerprint = draft.fingerprint();
-        let key_or_fingerprint = draft.key.clone().unwrap_or_else(|| fingerprint.clone());
-        let identity = Identity { user: draft.user.clone(), route: draft.route(), key_or_fingerprint };
-        let mut requests = self.requests.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at_work) = requests.get(&identity) {
-            return (at_work.fingerprint == fingerprint).then(|| at_work.clone());
-        }
-        let (end, outcome) = watch::channel(None);
-        let at_work = AtWork { fingerprint, outcome, given_up: CancellationToken::new() };
-        requests.insert(identity.clone(), at_work.clone());
-        drop(requests);
-        let (chat, given_up) = (Arc::clone(self), at_work.given_up.clone());
+    fn join_or_start(self: &Arc<Self>, draft: Draft) -> Option<watch::Receiver<Option<Outcome>>> {
+        let identity = Identity::of(&draft);
+        let (outcome, end) = self.requests.join_or_begin(&identity, &draft.fingerprint())?;
+        let Some(end) = end else { return Some(outcome) };
+        let chat = Arc::clone(self);
         self.tasks.spawn(async move {
-            let outcome = chat.send_or_find(&draft, &given_up).await.unwrap_or_else(|error| {
+            let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|error| {
                 tracing::error!(cause = %error, source = ?std::error::Error::source(&error), "message not sent");
                 Outcome::Failed
             });
-            chat.requests.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&identity);
+            chat.requests.end(&identity);
             end.send_replace(Some(outcome));
         });
-        Some(at_work)
+        Some(outcome)
     }
 
-    async fn send_or_find(&self, draft: &Draft, given_up: &CancellationToken) -> Result<Outcome> {
+    /// Works on a request to its end; it is no longer at work when this returns well.
+    async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+        let outcome = self.send_or_find(draft, identity).await?;
+        // Somebody heard 502 while it was being sent: a retry without a key must find it, unless it has come already.
+        if let (Some(told), Outcome::Sent { row, .. }) = (self.requests.end_unless_told(identity), &outcome) {
+            self.store.tell_outbound(row, told).await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
         let (route, fingerprint) = (draft.route(), draft.fingerprint());
         let earlier = match &draft.key {
@@ -155,75 +117,116 @@ impl Chat {
                 Next::Mismatch => Ok(Outcome::Mismatch),
                 Next::Replay => self.replay(row).await,
                 Next::Look => match self.look(row).await? {
-                    found if !journal::blocks(&found) => {
-                        row = Some(found);
+                    Looked::Open(row) => self.tell(row).await,
+                    Looked::Absent(row) => self.send(Some(row), draft, identity).await,
+                    Looked::Ended(ended) => {
+                        row = Some(ended);
                         continue;
                     }
-                    unknown => self.tell(unknown).await,
                 },
-                Next::Send => self.send(row, draft, given_up).await,
+                Next::Send => self.send(row, draft, identity).await,
             };
         }
     }
 
     /// Sends a new message, or one that came before and is certainly not at Intercom.
-    async fn send(&self, row: Option<Outbound>, draft: &Draft, given_up: &CancellationToken) -> Result<Outcome> {
-        // Before anything is stored: a 502 must never turn into a message later.
-        if let Err(closed) = self.intercom.gate() {
-            return Ok(unavailable(&closed));
-        }
-        if let Some(retry_after_s) = self.blocked(&draft.user, draft.conversation.as_ref()).await? {
-            return Ok(Outcome::Unavailable { retry_after_s });
-        }
-        let contact = match self.contact_of(&draft.user, &draft.profile).await {
-            Err(Error::Unavailable { retry_after_s, .. }) => return Ok(Outcome::Unavailable { retry_after_s }),
-            contact => contact?,
-        };
-        let row = match row {
-            Some(row) => self.advance(&row.id, |row| journal::sending(row, self.clock.now_ms())).await?,
-            None => {
+    async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+        let ready = self.ready(row.as_ref(), draft, identity).await?;
+        let (row, contact) = match (row, ready) {
+            (None, Err(retry_after_s)) => return Ok(Outcome::Unavailable { retry_after_s }),
+            (Some(row), Err(retry_after_s)) => {
+                self.advance(&row.id, journal::told).await?;
+                return Ok(Outcome::Unavailable { retry_after_s });
+            }
+            (Some(row), Ok(contact)) => (self.begin_again(&row.id).await?, contact),
+            (None, Ok(contact)) => {
                 let row = draft.row(self.clock.now_ms())?;
                 let mut tx = self.store.begin().await?;
                 tx.insert_outbound(&row).await?;
                 tx.commit().await?;
-                row
+                (row, contact)
             }
         };
-        if given_up.is_cancelled() {
-            self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
-            return Ok(Outcome::Unavailable { retry_after_s: 1 });
+        if row.state == Journal::Sent {
+            return Ok(answer(&row, true)); // A webhook found it meanwhile.
         }
-        self.attempt_unless_found(row, contact).await
+        match self.attempt(row, contact).await? {
+            Attempted::Done(row) => self.tell(row).await,
+            Attempted::Refused { gone: true } => Ok(Outcome::NotFound),
+            Attempted::Refused { gone: false } => Ok(Outcome::Refused),
+            Attempted::NotApplied(row, error) => {
+                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+                Ok(unavailable(&error))
+            }
+        }
     }
 
-    /// A message of this conversation whose fate is unknown comes first: how long to wait, if it still is.
-    async fn blocked(&self, user: &UserId, conversation: Option<&ConversationId>) -> Result<Option<u64>> {
-        let Some(row) = self.store.outbound_unresolved(user, conversation).await? else { return Ok(None) };
-        let row = self.resolve(row).await?;
-        Ok(journal::blocks(&row).then(|| journal::retry_after_s(&row, self.clock.now_ms())))
+    /// Whether a message can go now: by which contact, or after how many seconds to ask again. Asked before anything
+    /// is stored, since a 502 must never turn into a message later.
+    async fn ready(
+        &self,
+        row: Option<&Outbound>,
+        draft: &Draft,
+        identity: &Identity,
+    ) -> Result<std::result::Result<ContactId, u64>> {
+        if self.requests.is_told(identity) {
+            return Ok(Err(1));
+        }
+        if let Err(closed) = self.intercom.gate() {
+            return Ok(Err(retry_after_s(&closed)));
+        }
+        // A message of this conversation whose fate is unknown comes first.
+        let unresolved = self.store.outbound_unresolved(&draft.user, draft.conversation.as_ref()).await?;
+        if let Some(other) = unresolved.filter(|other| row.is_none_or(|row| row.id != other.id)) {
+            let other = self.resolve(other).await?;
+            if journal::blocks(&other) {
+                return Ok(Err(journal::retry_after_s(&other, self.clock.now_ms())));
+            }
+        }
+        match self.contact_of(&draft.user, &draft.profile).await {
+            Err(Error::Unavailable { retry_after_s, .. }) => Ok(Err(retry_after_s)),
+            contact => contact.map(Ok),
+        }
     }
 
     /// Looks for a message whose fate is unknown; one that is not there, and that nobody was told about, is sent once
-    /// more. The caller has the turn.
+    /// more. Until that has an end it stays unknown, so that it is neither overtaken nor forgotten. The caller has
+    /// the turn.
     async fn resolve(&self, row: Outbound) -> Result<Outbound> {
-        let row = self.look(Some(row)).await?;
-        if !journal::is_still_wanted(&row, self.clock.now_ms()) || self.intercom.gate().is_err() {
-            return Ok(row);
+        let row = match self.look(Some(row)).await? {
+            Looked::Ended(row) | Looked::Open(row) => return Ok(row),
+            Looked::Absent(row) => row,
+        };
+        if !journal::is_still_wanted(&row, self.clock.now_ms()) {
+            return self.advance(&row.id, |row| journal::not_applied(row, false)).await;
         }
         let profile = opening(&row)?.profile;
-        let Ok(contact) = self.contact_of(&row.user, &profile).await else { return Ok(row) };
-        let row = self.advance(&row.id, |row| journal::sending(row, self.clock.now_ms())).await?;
-        let id = row.id.clone();
-        self.attempt_unless_found(row, contact).await?;
-        self.advance(&id, |row| row).await
+        let (Ok(()), Ok(contact)) = (self.intercom.gate(), self.contact_of(&row.user, &profile).await) else {
+            return Ok(row);
+        };
+        let row = self.begin_again(&row.id).await?;
+        if row.state == Journal::Sent {
+            return Ok(row);
+        }
+        match self.attempt(row.clone(), contact).await? {
+            Attempted::Done(row) => Ok(row),
+            Attempted::Refused { .. } => self.advance(&row.id, |row| row).await,
+            Attempted::NotApplied(row, error) => {
+                tracing::warn!(cause = %error, "a message that nobody was told about waits to be sent once more");
+                self.advance(&row.id, journal::deferred).await
+            }
+        }
     }
 
-    /// Asks Intercom for the message: found, the row is `sent`; absent for good, it is `abandoned`.
-    async fn look(&self, row: Option<Outbound>) -> Result<Outbound> {
+    /// Asks Intercom for the message.
+    async fn look(&self, row: Option<Outbound>) -> Result<Looked> {
         let row = row.ok_or_else(|| Error::internal("there is no row to look for"))?;
         let row = match row.state {
             // Left behind by a failing database.
-            Journal::Sending => self.advance(&row.id, |row| journal::orphaned(row, self.patience())).await?,
+            Journal::Sending => {
+                let now_ms = self.clock.now_ms();
+                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.patience())).await?
+            }
             _ => row,
         };
         let asked_ms = self.clock.now_ms();
@@ -231,11 +234,17 @@ impl Chat {
             Some(conversation) => self.refresh(conversation, Class::Reconcile).await.map(|_| ()),
             None => self.look_for_new_conversations(&row).await,
         };
-        match looked {
-            Ok(()) => self.advance(&row.id, |row| journal::absent(row, asked_ms)).await,
-            Err(Error::Unavailable { .. }) => self.advance(&row.id, |row| row).await,
-            Err(other) => Err(other),
-        }
+        let has_answer = match looked {
+            Ok(()) => true,
+            Err(Error::Unavailable { .. }) => false,
+            Err(other) => return Err(other),
+        };
+        let row = self.advance(&row.id, |row| row).await?;
+        Ok(match journal::blocks(&row) {
+            false => Looked::Ended(row),
+            true if has_answer && journal::is_absent(&row, asked_ms) => Looked::Absent(row),
+            true => Looked::Open(row),
+        })
     }
 
     /// A new conversation has no id to ask for: the user's latest ones are read instead.
@@ -254,42 +263,39 @@ impl Chat {
         Ok(())
     }
 
-    /// A webhook may have found it since it was looked for.
-    async fn attempt_unless_found(&self, row: Outbound, contact: ContactId) -> Result<Outcome> {
-        if row.state == Journal::Sent { self.replay(Some(row)).await } else { self.attempt(row, contact).await }
+    async fn begin_again(&self, id: &str) -> Result<Outbound> {
+        self.advance(id, |row| journal::sending(row, self.clock.now_ms())).await
     }
 
-    /// Sends a row that is durably `sending`, and makes its end durable.
-    async fn attempt(&self, row: Outbound, contact: ContactId) -> Result<Outcome> {
+    /// Sends a row that is durably `sending`, and makes its end durable, unless it was certainly not applied.
+    async fn attempt(&self, mut row: Outbound, contact: ContactId) -> Result<Attempted> {
         let mut posted = self.post(&row, &contact).await;
         if matches!(&posted, Err(CallError::Rejected { status: 404, .. })) {
             // Which of the two is gone, the contact or the conversation? A contact made anew tells.
             self.store.forget_contact(&contact).await?;
             let profile = opening(&row)?.profile;
             if let Some(anew) = self.contact_of(&row.user, &profile).await.ok().filter(|anew| *anew != contact) {
+                row = self.begin_again(&row.id).await?;
                 posted = self.post(&row, &anew).await;
             }
         }
-        let now_ms = self.clock.now_ms();
         match posted {
             Ok(()) => {
                 let row = self.advance(&row.id, |row| row).await?;
-                if row.state == Journal::Sent { Ok(answer(&row, false)) } else { self.unknown(row, true).await }
+                if row.state == Journal::Sent { Ok(Attempted::Done(row)) } else { self.unknown(row, true).await }
             }
             Err(CallError::Ambiguous { answered }) => self.unknown(row, answered).await,
             Err(CallError::Rejected { status, code }) => {
                 tracing::warn!(status, code, "intercom refused a message");
                 let row = self.advance(&row.id, |row| journal::not_applied(row, true)).await?;
                 let Some(conversation) = row.conversation.as_ref().filter(|_| status == 404) else {
-                    return Ok(Outcome::Refused);
+                    return Ok(Attempted::Refused { gone: false });
                 };
+                let now_ms = self.clock.now_ms();
                 self.store.enqueue("refresh", conversation.as_str(), "{}", now_ms, now_ms).await?;
-                Ok(Outcome::NotFound)
+                Ok(Attempted::Refused { gone: true })
             }
-            Err(not_applied) => {
-                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
-                Ok(unavailable(&not_applied))
-            }
+            Err(not_applied) => Ok(Attempted::NotApplied(row, not_applied)),
         }
     }
 
@@ -316,15 +322,15 @@ impl Chat {
         })
     }
 
-    /// Nobody knows whether Intercom has the message: look at once, and say so if it is not found.
-    async fn unknown(&self, row: Outbound, answered: bool) -> Result<Outcome> {
+    /// Nobody knows whether Intercom has the message: look at once.
+    async fn unknown(&self, row: Outbound, answered: bool) -> Result<Attempted> {
         let now_ms = self.clock.now_ms();
         let row = self.advance(&row.id, |row| journal::unknown(row, answered, now_ms, self.patience())).await?;
         if journal::blocks(&row) {
             self.store.enqueue("settle", &row.id, "{}", now_ms + journal::LOOK_MS, now_ms).await?;
         }
-        let row = self.look(Some(row)).await?;
-        if row.state == Journal::Sent { Ok(answer(&row, false)) } else { self.tell(row).await }
+        let (Looked::Ended(row) | Looked::Open(row) | Looked::Absent(row)) = self.look(Some(row)).await?;
+        Ok(Attempted::Done(row))
     }
 
     async fn replay(&self, row: Option<Outbound>) -> Result<Outcome> {
@@ -340,7 +346,7 @@ impl Chat {
     async fn tell(&self, row: Outbound) -> Result<Outcome> {
         let row = self.advance(&row.id, journal::told).await?;
         match row.state {
-            Journal::Sent => self.replay(Some(row)).await,
+            Journal::Sent => Ok(answer(&row, false)),
             _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.clock.now_ms()) }),
         }
     }
@@ -379,12 +385,17 @@ impl Chat {
         for row in self.store.outbound_open().await? {
             if row.state == Journal::Sending {
                 tracing::warn!(row = row.id, "a message was being sent when the process died; looking for it");
-                self.advance(&row.id, |row| journal::orphaned(row, self.patience())).await?;
+                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.patience())).await?;
             }
             self.store.enqueue("settle", &row.id, "{}", now_ms, now_ms).await?;
         }
         Ok(())
     }
+}
+
+/// What a request hears of its end; without one, whoever worked on it is gone.
+fn ended(end: Result<watch::Ref<'_, Option<Outcome>>, watch::error::RecvError>) -> Result<Sent> {
+    end.ok().and_then(|outcome| outcome.clone()).unwrap_or(Outcome::Failed).into()
 }
 
 /// Messages of one conversation go one after the other, and so do one user's new conversations.
@@ -397,12 +408,16 @@ fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
 
 fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
-        Some(body) => Outcome::Sent(Sent { body: body.as_str().into(), replayed }),
+        Some(body) => Outcome::Sent { sent: Sent { body: body.as_str().into(), replayed }, row: row.id.clone() },
         None => Outcome::Failed,
     }
 }
 
 fn unavailable(error: &CallError) -> Outcome {
     tracing::warn!(cause = %error, "a message was not sent");
-    Outcome::Unavailable { retry_after_s: error.retry_after().map_or(1, |wait| wait.as_secs() + 1) }
+    Outcome::Unavailable { retry_after_s: retry_after_s(error) }
+}
+
+fn retry_after_s(error: &CallError) -> u64 {
+    error.retry_after().map_or(1, |wait| wait.as_secs() + 1)
 }

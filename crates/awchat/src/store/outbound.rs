@@ -225,16 +225,25 @@ impl Store {
         row.map(Outbound::try_from).transpose()
     }
 
-    /// Whether the client that asked for this last was told 502, for a request that is still on its way.
-    pub async fn outbound_told(&self, user: &UserId, route: &str, fingerprint: &str, told: bool) -> Result<()> {
+    /// Notes whether the client was told 502, whatever has become of the row.
+    pub async fn tell_outbound(&self, id: &str, told: bool) -> Result<()> {
+        sqlx::query("update outbound set told = $2 where id = $1")
+            .bind(id)
+            .bind(flag(told))
+            .execute(&self.write)
+            .await?;
+        Ok(())
+    }
+
+    /// Notes that the client was told 502 of a request whose row, if it has one yet, has no end.
+    pub async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str) -> Result<()> {
         sqlx::query(
-            "update outbound set told = $4 where user_id = $1 and route = $2 and fingerprint = $3
-             and seq = (select max(seq) from outbound where user_id = $1 and route = $2 and fingerprint = $3)",
+            "update outbound set told = 1 where user_id = $1 and route = $2 and fingerprint = $3
+             and state in ('sending', 'unknown')",
         )
         .bind(user.as_str())
         .bind(route)
         .bind(fingerprint)
-        .bind(flag(told))
         .execute(&self.write)
         .await?;
         Ok(())

@@ -8,7 +8,7 @@ use sandbox::{Call, Fault, Kind, Settings};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::harness::{Answer, Client, World, bodies, p99};
+use crate::harness::{Answer, Client, World, p99};
 
 const TIMEOUT_MS: i64 = 800;
 const OPEN: Duration = Duration::from_millis(500);
