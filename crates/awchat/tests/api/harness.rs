@@ -103,8 +103,7 @@ impl World {
 
     /// A session token that holds for an hour.
     pub(crate) fn token(&self, sub: &str) -> String {
-        let sub = id::UserId::parse(sub).expect("a user id");
-        auth::mint(&awchat::config::Secret::new(SECRET), &sub, 3600, &self.clock, serde_json::Map::new())
+        token(sub, &self.clock)
     }
 
     /// The teammate who answers.
@@ -180,6 +179,19 @@ impl Drop for World {
 }
 
 fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Config {
+    let all = all_settings(settings, sandbox, database);
+    let lookup = |name: &str| all.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    Config::from_lookup(&lookup).expect("the test's settings hold")
+}
+
+/// A session token that holds for an hour by this clock.
+pub(crate) fn token(sub: &str, clock: &Clock) -> String {
+    let sub = id::UserId::parse(sub).expect("a user id");
+    auth::mint(&awchat::config::Secret::new(SECRET), &sub, 3600, clock, serde_json::Map::new())
+}
+
+/// Every setting of a server before the sandbox: a test's own ones, and for the others the usual ones.
+pub(crate) fn all_settings(own: Settings<'_>, sandbox: &Sandbox, database: &str) -> Vec<(String, String)> {
     let outside = sandbox::Settings::default();
     let secrets = format!("{SECRET},{OLD_SECRET}");
     let base = sandbox.url();
@@ -195,11 +207,8 @@ fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Config {
         ("RATE_LIMIT_PER_MINUTE", "600000"),
         ("RATE_LIMIT_BURST", "100000"),
     ];
-    let lookup = |name: &str| {
-        let own = settings.iter().find(|(own, _)| *own == name);
-        own.or_else(|| usual.iter().find(|(usual, _)| *usual == name)).map(|(_, value)| (*value).to_owned())
-    };
-    Config::from_lookup(&lookup).expect("the test's settings hold")
+    let kept = usual.into_iter().filter(|(name, _)| !own.iter().any(|(known, _)| known == name));
+    own.iter().copied().chain(kept).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Somebody who calls the API.

@@ -5,10 +5,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests live in real time, and own what they spawn")]
 
+mod clients;
 mod conversations;
 mod edge;
 mod harness;
 mod health;
 mod outage;
 mod poll;
+mod process;
 mod webhooks;

@@ -1,0 +1,221 @@
+//! Slow, silent, greedy and malicious clients over real sockets.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use awchat::clock::Clock;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sandbox::Sandbox;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{World, p99, token, world};
+use crate::process::Process;
+
+// Slow clients.
+
+const SLOW_CLIENTS: usize = 2_000;
+/// No client keeps a connection for longer without doing its part.
+const LONGEST: Duration = Duration::from_secs(10);
+const DRIP: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slow {
+    Silent,
+    HalfHead,
+    DrippingHead,
+    DrippingBody,
+    UnreadAnswer,
+}
+
+const KINDS: [Slow; 5] =
+    [Slow::Silent, Slow::HalfHead, Slow::DrippingHead, Slow::DrippingBody, Slow::UnreadAnswer];
+
+#[tokio::test]
+async fn slow_clients_are_gone_within_ten_seconds_and_keep_nobody_waiting() {
+    let count = clients_that_fit();
+    let sandbox = Sandbox::start(sandbox::Settings::default()).await.expect("the sandbox starts");
+    let server = Process::start(&[], &sandbox);
+    let gone = CancellationToken::new();
+    let all = async {
+        let ends = crowd(&server, count).await;
+        gone.cancel();
+        ends
+    };
+    let (ends, healths, late) = tokio::join!(all, healths(&server, &gone), lateness(&gone));
+
+    let (health, answers) = (p99(healths.clone()), healths.len());
+    println!("{count} slow clients: /health meanwhile, {answers} times: p99 {health:?}; this test was late by {late:?}");
+    let longest = |kind: Slow| ends.iter().filter(|(own, _)| *own == kind).map(|(_, after)| *after).max();
+    let longest = KINDS.map(|kind| (kind, longest(kind).expect("some of each kind")));
+    println!("the last were gone after {longest:?}");
+    // What the machine is late by is nobody's fault.
+    let slack = late + healths.iter().max().copied().unwrap_or_default();
+    assert!(longest.iter().all(|(_, after)| *after <= LONGEST + slack), "some may stay: {longest:?}");
+    assert!(health < Duration::from_secs(2), "others wait for {health:?}");
+}
+
+/// Slow clients, one after the other; how long each could stay.
+async fn crowd(server: &Process, count: usize) -> Vec<(Slow, Duration)> {
+    let address: SocketAddr = server.address.parse().expect("an address");
+    let token: Arc<str> = token("ada", &Clock::system()).into();
+    let mut staying = JoinSet::new();
+    for at in 0..count {
+        // An answer costs the server more than a silent client.
+        let kind = if at % 100 == 99 { Slow::UnreadAnswer } else { KINDS[at % 4] };
+        let (socket, token) = (connect(kind, address).await, token.clone());
+        staying.spawn(async move { (kind, stay(kind, socket, &token).await) });
+        if at % 100 == 0 {
+            // Connections are taken in their order: no more than a hundred ever wait for that.
+            health(&reqwest_client(), server).await;
+        }
+    }
+    staying.join_all().await
+}
+
+/// As many as wanted, or as many as this machine allows files, which is said.
+fn clients_that_fit() -> usize {
+    const OTHERS: u64 = 500;
+    let wanted = SLOW_CLIENTS as u64 + OTHERS;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let possible = maximum.map_or(wanted, |maximum| maximum.min(wanted)).max(current.unwrap_or(u64::MAX));
+    if current.is_some_and(|current| current < possible) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum }).expect("the limit allows it");
+    }
+    if possible >= wanted {
+        return SLOW_CLIENTS;
+    }
+    let count = usize::try_from(possible.saturating_sub(OTHERS)).unwrap_or(0);
+    assert!(count >= 100, "ulimit -n is {possible}: too few for this test");
+    eprintln!("!!! ONLY {count} of {SLOW_CLIENTS} slow clients: ulimit -Hn is {possible}");
+    count
+}
+
+async fn connect(kind: Slow, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    if kind == Slow::UnreadAnswer {
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+    }
+    socket.connect(address).await.expect("the server listens")
+}
+
+/// Stays as long as the server puts up with it; how long that was.
+async fn stay(kind: Slow, mut socket: TcpStream, token: &str) -> Duration {
+    let connected = Instant::now();
+    let (start, drip) = match kind {
+        Slow::Silent => (String::new(), ""),
+        Slow::HalfHead => ("GET /health HTTP/1.1\r\nhost: x\r\nx-half: ".to_owned(), ""),
+        Slow::DrippingHead => ("GET /health HTTP/1.1\r\nhost: x\r\nx-drip: ".to_owned(), "x"),
+        Slow::DrippingBody => {
+            let head = format!(
+                "POST /api/conversations/1/reply HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+                 content-type: application/json\r\ncontent-length: 1000\r\n\r\n"
+            );
+            (head, "x")
+        }
+        Slow::UnreadAnswer => ("GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100), "G"),
+    };
+    socket.write_all(start.as_bytes()).await.expect("sent");
+    while connected.elapsed() < 3 * LONGEST {
+        // A socket that is closed at the other end answers a write with a reset.
+        if matches!(socket.try_write(drip.as_bytes()), Err(error) if error.kind() != ErrorKind::WouldBlock) {
+            break;
+        }
+        if kind == Slow::UnreadAnswer {
+            sleep(DRIP).await;
+        } else if let Ok(closed) = timeout(DRIP, until_closed(&mut socket)).await {
+            return closed.duration_since(connected);
+        }
+    }
+    connected.elapsed()
+}
+
+/// Reads until the server closes the connection.
+async fn until_closed(socket: &mut TcpStream) -> Instant {
+    let mut bytes = [0; 1024];
+    while matches!(socket.read(&mut bytes).await, Ok(1..)) {}
+    Instant::now()
+}
+
+/// How long `/health` takes, asked again and again.
+async fn healths(server: &Process, until: &CancellationToken) -> Vec<Duration> {
+    let http = reqwest_client();
+    let mut took = Vec::new();
+    while !until.is_cancelled() {
+        took.push(health(&http, server).await);
+        sleep(Duration::from_millis(20)).await;
+    }
+    took
+}
+
+async fn health(http: &reqwest::Client, server: &Process) -> Duration {
+    let started = Instant::now();
+    let answer = http.get(format!("http://{}/health", server.address)).send().await.expect("the server answers");
+    assert_eq!(answer.status(), 200);
+    started.elapsed()
+}
+
+fn reqwest_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("an HTTP client")
+}
+
+/// How late this test's own timers are, at most: what it measures is as wrong.
+async fn lateness(until: &CancellationToken) -> Duration {
+    const NAP: Duration = Duration::from_millis(20);
+    let mut worst = Duration::ZERO;
+    while !until.is_cancelled() {
+        let started = Instant::now();
+        sleep(NAP).await;
+        worst = worst.max(started.elapsed() - NAP);
+    }
+    worst
+}
+
+// Leaving.
+
+#[tokio::test]
+async fn long_polls_are_answered_at_once_when_the_server_goes() {
+    let mut world = world().await;
+    let chat = world.user("ada").opens("Hello").await;
+    world.work().await;
+    let ada = world.user("ada");
+    let remaining = async || -> u32 {
+        let answer = ada.get("/api/conversations").await;
+        answer.header("ratelimit-remaining").and_then(|count| count.parse().ok()).expect("a number")
+    };
+    let before = remaining().await;
+    let polls: Vec<_> = (0..20).map(|_| start_poll(&world, &chat)).collect();
+    // They have come when they have been counted; the clock stands still, so that no poll's time is up.
+    let counted = async {
+        let mut asked = 1;
+        while remaining().await + asked + 20 > before {
+            asked += 1;
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), counted).await.expect("the polls come");
+    assert!(polls.iter().all(|poll| !poll.is_finished()));
+    let gone = world.shut_down();
+    timeout(Duration::from_secs(10), gone).await.expect("nobody keeps the server");
+    for poll in polls {
+        let answer = poll.await.expect("no panic");
+        assert_eq!(answer["messages"], json!([]));
+        assert_eq!(answer["state"], "open");
+    }
+}
+
+/// A poll that waits for half a minute on a clock that stands still.
+fn start_poll(world: &World, chat: &str) -> tokio::task::JoinHandle<Value> {
+    let url = format!("{}/api/conversations/{chat}/poll?wait=30&since={}", world.url, world.clock.now_s() + 1_000);
+    let request = reqwest_client().get(url).bearer_auth(world.token("ada"));
+    tokio::spawn(async move {
+        let text = request.send().await.expect("an answer").text().await.expect("a whole body");
+        serde_json::from_str(&text).expect("JSON")
+    })
+}
