@@ -34,8 +34,7 @@ enum Slow {
     UnreadAnswer,
 }
 
-const KINDS: [Slow; 5] =
-    [Slow::Silent, Slow::HalfHead, Slow::DrippingHead, Slow::DrippingBody, Slow::UnreadAnswer];
+const KINDS: [Slow; 5] = [Slow::Silent, Slow::HalfHead, Slow::DrippingHead, Slow::DrippingBody, Slow::UnreadAnswer];
 
 #[tokio::test]
 async fn slow_clients_are_gone_within_ten_seconds_and_keep_nobody_waiting() {
@@ -51,7 +50,9 @@ async fn slow_clients_are_gone_within_ten_seconds_and_keep_nobody_waiting() {
     let (ends, healths, late) = tokio::join!(all, healths(&server, &gone), lateness(&gone));
 
     let (health, answers) = (p99(healths.clone()), healths.len());
-    println!("{count} slow clients: /health meanwhile, {answers} times: p99 {health:?}; this test was late by {late:?}");
+    println!(
+        "{count} slow clients: /health meanwhile, {answers} times: p99 {health:?}; this test was late by {late:?}"
+    );
     let longest = |kind: Slow| ends.iter().filter(|(own, _)| *own == kind).map(|(_, after)| *after).max();
     let longest = KINDS.map(|kind| (kind, longest(kind).expect("some of each kind")));
     println!("the last were gone after {longest:?}");
@@ -218,4 +219,95 @@ fn start_poll(world: &World, chat: &str) -> tokio::task::JoinHandle<Value> {
         let text = request.send().await.expect("an answer").text().await.expect("a whole body");
         serde_json::from_str(&text).expect("JSON")
     })
+}
+
+// Requests that two readers may understand differently.
+
+/// Hidden in what may be another request's head or body; its answer would show that it was taken for a request.
+const HIDDEN: &str = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+/// Sent when the answers are in: its own says that no more are to come.
+const LAST: &str = "GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+/// What the server answers on one connection, until it is closed: at the latest after one more request.
+async fn raw(world: &World, request: &str) -> String {
+    let address = world.url.strip_prefix("http://").expect("its address");
+    let mut socket = TcpStream::connect(address).await.expect("the server listens");
+    socket.write_all(request.as_bytes()).await.expect("sent");
+    let mut answers = Vec::new();
+    let talk = async {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = socket.read(&mut bytes).await {
+            if answers.is_empty() {
+                let _ = socket.write_all(LAST.as_bytes()).await;
+            }
+            answers.extend_from_slice(&bytes[..count]);
+        }
+    };
+    timeout(Duration::from_secs(30), talk).await.expect("the server closes");
+    String::from_utf8(answers).expect("text")
+}
+
+fn statuses(answers: &str) -> Vec<&str> {
+    answers.split("HTTP/1.1 ").skip(1).map(|answer| answer.split(' ').next().unwrap_or_default()).collect()
+}
+
+#[tokio::test]
+async fn a_request_whose_length_is_doubtful_is_refused_or_the_connections_last() {
+    let world = world().await;
+    let hidden = HIDDEN.len();
+    let chunk = format!("{hidden:x}\r\n{HIDDEN}\r\n0\r\n\r\n");
+    let both = HIDDEN.len() + 5;
+    let table = [
+        (
+            "content-length and chunked",
+            format!("content-length: {both}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}"),
+        ),
+        (
+            "chunked and content-length",
+            format!("transfer-encoding: chunked\r\ncontent-length: {both}\r\n\r\n0\r\n\r\n{HIDDEN}"),
+        ),
+        ("a short content-length", format!("content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n{chunk}")),
+        ("two lengths", format!("content-length: 0\r\ncontent-length: {hidden}\r\n\r\n{HIDDEN}")),
+        ("two lengths, turned", format!("content-length: {hidden}\r\ncontent-length: 0\r\n\r\n{HIDDEN}")),
+        ("a list of lengths", format!("content-length: 0, {hidden}\r\n\r\n{HIDDEN}")),
+        ("the same twice in a list", format!("content-length: {hidden}, {hidden}\r\n\r\n{HIDDEN}")),
+        ("a signed length", format!("content-length: +{hidden}\r\n\r\n{HIDDEN}")),
+        ("a negative length", format!("content-length: -1\r\n\r\n{HIDDEN}")),
+        ("a hexadecimal length", format!("content-length: 0x{hidden:x}\r\n\r\n{HIDDEN}")),
+        ("an endless length", format!("content-length: 99999999999999999999999\r\n\r\n{HIDDEN}")),
+        ("not chunked at last", format!("transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n{HIDDEN}")),
+        ("an unknown encoding", format!("transfer-encoding: xchunked\r\n\r\n0\r\n\r\n{HIDDEN}")),
+        (
+            "two encodings",
+            format!("transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n{HIDDEN}"),
+        ),
+        ("a space in a name", format!("content-length: 0\r\ntransfer-encoding : chunked\r\n\r\n{chunk}")),
+        ("a folded encoding", format!("transfer-encoding:\r\n chunked\r\n\r\n0\r\n\r\n{HIDDEN}")),
+        ("a folded header", format!("x: a\r\n b: c\r\ncontent-length: 0\r\n\r\n{HIDDEN}")),
+        ("a length in a bare line", format!("x: a\ncontent-length: {hidden}\r\n\r\n{HIDDEN}")),
+        ("an end by bare lines", format!("x: a\n\n{HIDDEN}")),
+        ("a bare return", format!("x: a\rcontent-length: {hidden}\r\n\r\n{HIDDEN}")),
+        ("a zero byte", format!("x: a\0b\r\ncontent-length: 0\r\n\r\n{HIDDEN}")),
+        ("a chunk's bare line", format!("transfer-encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\n{HIDDEN}")),
+        ("a bare line in a chunk's extension", format!("transfer-encoding: chunked\r\n\r\n1;\nx\r\n0\r\n\r\n{HIDDEN}")),
+        ("a chunk longer than said", format!("transfer-encoding: chunked\r\n\r\n1\r\nxy\r\n0\r\n\r\n{HIDDEN}")),
+        (
+            "a chunk's endless length",
+            format!("transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\nx\r\n0\r\n\r\n{HIDDEN}"),
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (name, rest) in table {
+        let answers = raw(&world, &format!("POST /webhooks/intercom HTTP/1.1\r\nhost: x\r\n{rest}")).await;
+        let told = statuses(&answers);
+        if told.len() > 1 || !told.iter().all(|status| ["400", "401"].contains(status)) {
+            wrong.push((name, told.join(" ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let old = format!("POST /webhooks/intercom HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}");
+    assert!(statuses(&raw(&world, &old).await).len() <= 1, "an encoding that the version does not know");
+    // A connection is not lost for nothing.
+    let plain = format!("POST /webhooks/intercom HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{{}}{HIDDEN}");
+    assert_eq!(statuses(&raw(&world, &plain).await), ["401", "200", "404"]);
 }
