@@ -311,3 +311,61 @@ async fn a_request_whose_length_is_doubtful_is_refused_or_the_connections_last()
     let plain = format!("POST /webhooks/intercom HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{{}}{HIDDEN}");
     assert_eq!(statuses(&raw(&world, &plain).await), ["401", "200", "404"]);
 }
+
+#[tokio::test]
+async fn nothing_that_a_client_sends_becomes_a_header_of_the_answer() {
+    let world = World::begin(&[("CORS_ORIGINS", "https://app.example.com")], false).await;
+    let token = world.token("ada");
+    let chat = world.user("ada").opens("Hello").await;
+    let injected = "%0d%0ainjected:%20yes%0d%0a%0d%0ainjected";
+    for (path, headers) in [
+        (format!("/api/conversations/{injected}"), String::new()),
+        (format!("/api/conversations/{chat}{injected}/poll"), String::new()),
+        (format!("/api/conversations/{chat}/poll?since={injected}&wait={injected}"), String::new()),
+        (format!("/api/conversations?cursor={injected}&limit={injected}"), String::new()),
+        (format!("/ready?scope={injected}"), String::new()),
+        (format!("/{injected}?{injected}"), String::new()),
+        ("/health".to_owned(), "x-request-id: injected\r\norigin: https://injected\r\n".to_owned()),
+        ("/api/conversations".to_owned(), "idempotency-key: injected\r\nx-request-id: a\u{85}injected\r\n".to_owned()),
+    ] {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: injected\r\nauthorization: Bearer {token}\r\n{headers}\r\n");
+        let answers = raw(&world, &request).await;
+        assert!(!answers.contains("injected"), "{path}: {answers}");
+        assert_eq!(statuses(&answers).len(), 2, "one answer, and one to the last request: {answers}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_refused_in_the_one_shape() {
+    let world = world().await;
+    let long = |bytes: usize| "x".repeat(bytes);
+    let many = |count: usize| "x: y\r\n".repeat(count);
+    for (path, headers, status) in [
+        (format!("/health?{}", long(4_000)), String::new(), "200"),
+        (format!("/health?{}", long(4_096)), String::new(), "414"),
+        (format!("/health?{}", long(20_000)), String::new(), "414"),
+        ("/health".to_owned(), many(63), "200"),
+        ("/health".to_owned(), many(64), "431"),
+        ("/health".to_owned(), format!("x: {}\r\n", long(16_000)), "200"),
+        ("/health".to_owned(), format!("x: {}\r\n", long(17_000)), "431"),
+    ] {
+        let answers = raw(&world, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")).await;
+        assert_eq!(statuses(&answers), [status, "404"], "{} bytes of path, {} of headers", path.len(), headers.len());
+        if status != "200" {
+            let (head, rest) = answers.split_once("\r\n\r\n").expect("a head");
+            let told = serde_json::Deserializer::from_str(rest).into_iter::<Value>().next().expect("a body");
+            let told = told.expect("JSON");
+            assert_eq!(told["error"], "bad_request", "{answers}");
+            let id = told["requestId"].as_str().expect("an id");
+            assert!(head.contains(&format!("x-request-id: {id}")) && head.contains("application/json"), "{head}");
+        }
+    }
+    // Beyond that the server does not even read: it refuses without a body, and closes.
+    for headers in [many(101), format!("x: {}\r\n", long(40_000))] {
+        let answers = raw(&world, &format!("GET /health HTTP/1.1\r\nhost: x\r\n{headers}\r\n")).await;
+        assert_eq!(statuses(&answers), ["431"]);
+    }
+    let answers = raw(&world, &format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", long(70_000))).await;
+    assert!(["414", "431"].contains(&statuses(&answers).join(" ").as_str()), "{answers}");
+}
