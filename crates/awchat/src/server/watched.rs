@@ -61,6 +61,8 @@ pub(super) struct Watched<S> {
     clock: Clock,
     head_timeout: Duration,
     write_timeout: Duration,
+    /// The head that is being read, and the request that it is of.
+    head: (u64, HeadLines),
     /// Runs while a head is awaited, for the request that it was set for.
     reading: Option<(u64, Timer)>,
     /// Runs while nothing is taken.
@@ -75,9 +77,22 @@ impl<S> Watched<S> {
             clock,
             head_timeout: settings.head_timeout,
             write_timeout: settings.write_timeout,
+            head: (HEAD, HeadLines::default()),
             reading: None,
             writing: None,
         }
+    }
+
+    /// Whether what was read has no bare line feed in a head.
+    fn ends_its_lines(&mut self, read: &[u8]) -> bool {
+        let phase = self.phase.now();
+        if phase & PHASES != HEAD {
+            return true;
+        }
+        if self.head.0 != phase {
+            self.head = (phase, HeadLines::default());
+        }
+        self.head.1.take(read)
     }
 
     /// Nothing came: that is an error if a head is awaited. An idle connection's deadline is hyper's.
@@ -113,10 +128,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if Pin::new(&mut self.socket).poll_read(cx, buf)?.is_pending() {
             return self.poll_silence(cx);
         }
-        if buf.filled().len() > before && self.phase.now() & PHASES == IDLE {
+        let read = &buf.filled()[before..];
+        if !read.is_empty() && self.phase.now() & PHASES == IDLE {
             self.phase.enter(HEAD);
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(if self.ends_its_lines(read) { Ok(()) } else { Err(ErrorKind::InvalidData.into()) })
     }
 }
 
@@ -148,8 +164,64 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
+/// Looks that each line of a head ends with CR LF. hyper takes a bare LF for an end too; a proxy before it may not, and
+/// then the two do not agree on what a request is: one could be hidden in another's header.
+#[derive(Clone, Copy, Debug, Default)]
+enum HeadLines {
+    /// Only empty lines so far, which are allowed before a request.
+    #[default]
+    Before,
+    /// So many bytes into a line, the last of which is this.
+    Line(usize, u8),
+    /// The head is over; what follows is a body, or requests that were sent ahead.
+    Over,
+}
+
+impl HeadLines {
+    /// False if one of these bytes is a bare line feed.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        for byte in bytes {
+            *self = match (*self, byte) {
+                (Self::Over, _) => return true,
+                (Self::Before, b'\r' | b'\n') => Self::Before,
+                (Self::Line(1, b'\r'), b'\n') => Self::Over,
+                (Self::Line(_, b'\r'), b'\n') => Self::Line(0, b'\n'),
+                (Self::Line(..), b'\n') => return false,
+                (Self::Line(length, _), byte) => Self::Line(length + 1, *byte),
+                (Self::Before, byte) => Self::Line(1, *byte),
+            };
+        }
+        true
+    }
+}
+
 /// A timer that owns its clock.
 pub(super) fn timer(clock: &Clock, duration: Duration) -> Timer {
     let clock = clock.clone();
     Box::pin(async move { clock.sleep(duration).await })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heads_lines_end_with_cr_lf_and_a_bodys_as_they_like() {
+        let table = [
+            ("GET / HTTP/1.1\r\nhost: x\r\n\r\n", true),
+            ("\r\n\r\n\nGET / HTTP/1.1\r\nhost: x\r\n\r\n", true),
+            ("POST / HTTP/1.1\r\nhost: x\r\n\r\n{\n}\n", true),
+            ("GET / HTTP/1.1\nhost: x\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nhost: x\n\r\n", false),
+            ("GET / HTTP/1.1\r\nhost: x\r\n\n", false),
+            ("GET / HTTP/1.1\r\nx: a\r\r\n\n", false),
+            ("G\n", false),
+        ];
+        for (text, expected) in table {
+            assert_eq!(HeadLines::default().take(text.as_bytes()), expected, "{text:?}");
+            // However it is cut.
+            let mut lines = HeadLines::default();
+            assert_eq!(text.as_bytes().iter().all(|byte| lines.take(&[*byte])), expected, "{text:?} by the byte");
+        }
+    }
 }

@@ -5,6 +5,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests live in real time, and own what they spawn")]
 
+mod child;
+mod clients;
 mod conversations;
 mod edge;
 mod harness;
