@@ -6,6 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::journal;
 use super::view::{self, Seen, Snapshot};
 use crate::model::{AuthorKind, Message, State};
 use crate::store::conversations::Conversation;
@@ -82,8 +83,12 @@ impl Plan {
     }
 }
 
-/// Whether a conversation that the mirror does not have yet was made by a request that had made one before.
-pub fn is_duplicate(rows: &[Outbound], snapshot: &Snapshot) -> bool {
+/// Whether a conversation that the mirror does not have yet was made by a request that had made one before. One that
+/// another request may have made is not: people begin two with the same words, and with the same topic often.
+pub fn is_duplicate(rows: &[Outbound], snapshot: &Snapshot, origin: &Origin) -> bool {
+    if creator(rows, snapshot, origin).is_some() {
+        return false;
+    }
     snapshot.messages.iter().any(|seen| {
         let of = |row: &&Outbound| {
             row.kind == Kind::Create
@@ -247,7 +252,9 @@ impl<'a> Binder<'a> {
             return None;
         }
         let named = self.rows.iter().find(|row| self.of == Some(row.id.as_str()) && row.part_id.is_none());
-        let row = named.or_else(|| self.rows.iter().find(|row| self.fits(row, seen)))?;
+        // One that is on its way before one that was given up: that came too late, if at all.
+        let fitting = |blocks| self.rows.iter().find(|row| journal::blocks(row) == blocks && self.fits(row, seen));
+        let row = named.or_else(|| fitting(true)).or_else(|| fitting(false))?;
         self.taken.push(&row.id);
         // The answer to one request holds one message of ours.
         self.of = self.of.filter(|of| *of != row.id);

@@ -237,7 +237,7 @@ async fn base(tx: &mut Tx, snapshot: &Snapshot, origin: &Origin, now_ms: i64) ->
     let rows = tx.outbound_candidates(&user, &snapshot.id, true).await?;
     let opening = mirror::creator(&rows, snapshot, origin).map(draft::opening).transpose()?.unwrap_or_default();
     let mut conversation = first(snapshot, user, opening.topic, opening.source_hidden, now_ms);
-    if mirror::is_duplicate(&rows, snapshot) {
+    if mirror::is_duplicate(&rows, snapshot, origin) {
         tracing::warn!(conversation = %snapshot.id, "intercom made a conversation twice; the second is closed and hidden");
         conversation.hidden = true;
         tx.enqueue("duplicate", snapshot.id.as_str(), "{}", now_ms, now_ms).await?;

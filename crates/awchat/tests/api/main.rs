@@ -8,6 +8,7 @@
 mod child;
 mod clients;
 mod conversations;
+mod delivery;
 mod edge;
 mod harness;
 mod health;
