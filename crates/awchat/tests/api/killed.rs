@@ -428,11 +428,10 @@ async fn polls(user: Caller, chat: String, is_long: bool, enough: CancellationTo
     let (mut since, mut shown) = (json!(0), Vec::new());
     loop {
         let was_enough = enough.is_cancelled();
-        let wait = if is_long && !was_enough { 2 } else { 0 };
+        let wait = if is_long && !was_enough { 5 } else { 0 };
         let path = format!("/api/conversations/{chat}/poll?since={since}&wait={wait}");
-        if let Ok(poll) = user.call("GET", &path, None, None).await
-            && matches!(poll.status, 200)
-        {
+        if let Ok(poll) = user.call("GET", &path, None, None).await {
+            assert_eq!(poll.status, 200, "{}", poll.text);
             let messages = poll.json["messages"].as_array().expect("messages");
             if was_enough && messages.is_empty() {
                 return shown;
@@ -443,7 +442,7 @@ async fn polls(user: Caller, chat: String, is_long: bool, enough: CancellationTo
             }
             since = poll.json["latestTimestamp"].clone();
         }
-        tokio::time::sleep(Duration::from_millis(if is_long { 10 } else { 200 })).await;
+        tokio::time::sleep(Duration::from_millis(if is_long { 10 } else { 1_000 })).await;
     }
 }
 
