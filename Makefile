@@ -1,4 +1,4 @@
-.PHONY: run test fmt
+.PHONY: run test soak fmt
 
 # The server, a stand-in for Intercom and a demo page, in a debug build: the first start compiles in the least time.
 run:
@@ -8,6 +8,10 @@ run:
 test:
 	@scripts/setup-tests
 	@scripts/test
+
+# The long tests: the same promises as in `make test`, for longer.
+soak:
+	@scripts/soak
 
 fmt:
 	cargo fmt --all

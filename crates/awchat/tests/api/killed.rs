@@ -1,10 +1,13 @@
 //! kill -9 at every step of a message's way to Intercom: it gets there exactly once.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use sandbox::{Fault, Kind};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Answer, Settings};
 use crate::process::{Caller, Server, eventually};
@@ -274,4 +277,273 @@ async fn a_new_conversation_survives_a_kill_at_every_step() {
             }
         }
     }
+}
+
+// Replies under random kills and everything that can go wrong at Intercom, at once.
+
+/// One run of it.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    users: usize,
+    replies: usize,
+    kills: usize,
+    seed: u64,
+}
+
+/// What goes wrong with requests to send a reply, and how often.
+const MIX: [(Kind, f64); 7] = [
+    (Kind::Refuse, 0.03),
+    (Kind::RateLimit { reset_after_s: 1 }, 0.03),
+    (Kind::ResetBeforeApply, 0.02),
+    (Kind::LostAnswer, 0.03),
+    (Kind::AppliedLate { after_ms: 200, hang: false }, 0.01),
+    (UNAVAILABLE, 0.03),
+    (Kind::Error { status: 503, applied: true, html: false }, 0.02),
+];
+
+/// What came of one user's replies: ids and texts.
+#[derive(Clone, Debug, Default)]
+struct Evidence {
+    /// What was acknowledged with 201, in the order in which it was sent.
+    acknowledged: Vec<(String, String)>,
+    /// What Intercom has, in its order.
+    at_intercom: Vec<(String, String)>,
+    /// What a client that echoes `latestTimestamp` was shown, in that order.
+    shown: Vec<(String, String)>,
+}
+
+/// What is wrong with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Verdict {
+    lost: usize,
+    doubled: usize,
+    out_of_order: usize,
+    shown_twice: usize,
+    missed: usize,
+}
+
+/// Holds what was acknowledged against what Intercom has and what was shown.
+fn check(evidence: &Evidence) -> Verdict {
+    let Evidence { acknowledged, at_intercom, shown } = evidence;
+    let count = |list: &[(String, String)], one: &(String, String)| list.iter().filter(|other| *other == one).count();
+    // A part that two messages were acknowledged with stands for one of them.
+    let mut places: Vec<usize> = Vec::new();
+    for message in acknowledged {
+        let place = at_intercom.iter().position(|part| part == message);
+        places.extend(place.filter(|place| !places.contains(place)));
+    }
+    Verdict {
+        lost: acknowledged.len() - places.len(),
+        doubled: at_intercom.len() - places.len(),
+        out_of_order: places.windows(2).filter(|two| two[0] > two[1]).count(),
+        // Again, or beside what was acknowledged.
+        shown_twice: shown
+            .iter()
+            .enumerate()
+            .filter(|(at, one)| count(&shown[..*at], one) > 0 || count(acknowledged, one) == 0)
+            .count(),
+        missed: acknowledged.iter().filter(|one| count(shown, one) == 0).count(),
+    }
+}
+
+impl std::ops::AddAssign for Verdict {
+    fn add_assign(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.out_of_order += other.out_of_order;
+        self.shown_twice += other.shown_twice;
+        self.missed += other.missed;
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { lost, doubled, out_of_order, shown_twice, missed } = self;
+        write!(
+            f,
+            "{lost} lost, {doubled} doubled, {out_of_order} out of order, {shown_twice} shown twice, {missed} missed"
+        )
+    }
+}
+
+#[test]
+fn the_checker_sees_each_kind_of_mistake() {
+    let messages = |ids: &str| ids.chars().map(|id| (id.to_string(), "ok".to_owned())).collect::<Vec<_>>();
+    let none = Verdict::default();
+    for (acknowledged, at_intercom, shown, verdict) in [
+        ("abc", "abc", "abc", none),
+        ("abc", "ac", "abc", Verdict { lost: 1, ..none }),
+        ("aac", "ac", "ac", Verdict { lost: 1, ..none }),
+        ("abc", "abcx", "abc", Verdict { doubled: 1, ..none }),
+        ("abc", "abbc", "abc", Verdict { doubled: 1, ..none }),
+        ("abc", "acb", "abc", Verdict { out_of_order: 1, ..none }),
+        ("abc", "abc", "abcb", Verdict { shown_twice: 1, ..none }),
+        ("abc", "abcx", "abxc", Verdict { doubled: 1, shown_twice: 1, ..none }),
+        ("abc", "abc", "ac", Verdict { missed: 1, ..none }),
+    ] {
+        let evidence = Evidence {
+            acknowledged: messages(acknowledged),
+            at_intercom: messages(at_intercom),
+            shown: messages(shown),
+        };
+        assert_eq!(check(&evidence), verdict, "{acknowledged} {at_intercom} {shown}");
+    }
+}
+
+/// A small generator (splitmix64): the same seed makes the same choices.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
+
+/// Sends a user's replies one after the other, each until it is acknowledged; a third of them are the same words.
+async fn sends(
+    user: Caller,
+    chat: String,
+    replies: usize,
+    mut dice: Dice,
+    done: Arc<AtomicUsize>,
+) -> Vec<(String, String)> {
+    let path = format!("/api/conversations/{chat}/reply");
+    let mut acknowledged = Vec::new();
+    for n in 0..replies {
+        let text = if dice.below(10) < 3 { "ok".to_owned() } else { format!("message {n}") };
+        let answer = user.posts_until_201(&path, &format!("key-{n}"), &json!({ "body": text })).await.json;
+        assert_eq!(answer["body"], *text);
+        acknowledged.push((answer["id"].as_str().expect("an id").to_owned(), text));
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    acknowledged
+}
+
+/// Polls as a client does, echoing `latestTimestamp`, until after `enough` nothing new comes; what it was shown.
+async fn polls(user: Caller, chat: String, is_long: bool, enough: CancellationToken) -> Vec<(String, String)> {
+    let (mut since, mut shown) = (json!(0), Vec::new());
+    loop {
+        let was_enough = enough.is_cancelled();
+        let wait = if is_long && !was_enough { 5 } else { 0 };
+        let path = format!("/api/conversations/{chat}/poll?since={since}&wait={wait}");
+        if let Ok(poll) = user.call("GET", &path, None, None).await {
+            assert_eq!(poll.status, 200, "{}", poll.text);
+            let messages = poll.json["messages"].as_array().expect("messages");
+            if was_enough && messages.is_empty() {
+                return shown;
+            }
+            for message in messages {
+                let text = |name: &str| message[name].as_str().expect("a text").to_owned();
+                shown.push((text("id"), text("body")));
+            }
+            since = poll.json["latestTimestamp"].clone();
+        }
+        tokio::time::sleep(Duration::from_millis(if is_long { 10 } else { 1_000 })).await;
+    }
+}
+
+/// The parts of a conversation that its user wrote.
+fn parts_of_the_user(server: &Server, chat: &str) -> Vec<(String, String)> {
+    let conversation = server.sandbox.conversation(chat).expect("the conversation");
+    let parts = conversation["conversation_parts"]["conversation_parts"].as_array().expect("parts").clone();
+    let texts = server.sandbox.contact_parts(chat);
+    let ids = parts.iter().filter(|part| part["author"]["type"] == "user").map(|part| &part["id"]);
+    // The opening message is no part.
+    ids.zip(&texts[1..]).map(|(id, text)| (id.as_str().expect("an id").to_owned(), text.clone())).collect()
+}
+
+async fn run(run: Run, faults: Vec<Fault>) -> Verdict {
+    let began = Instant::now();
+    println!("{run:?}; to replay: AWCHAT_SEED={}", run.seed);
+    let mut dice = Dice(run.seed);
+    let mut server = Server::start(PATIENCE).await;
+    let (done, enough) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    let mut talks = Vec::new();
+    for n in 0..run.users {
+        let user = server.user(&format!("user-{n}"));
+        talks.push((user.opens("Hello").await, user));
+    }
+    for fault in faults {
+        server.sandbox.fault(fault);
+    }
+    let (mut senders, mut pollers) = (Vec::new(), Vec::new());
+    for (n, (chat, user)) in talks.iter().enumerate() {
+        let replies = run.replies / run.users + usize::from(n < run.replies % run.users);
+        let choices = Dice(dice.below(u64::MAX));
+        senders.push(tokio::spawn(sends(user.clone(), chat.clone(), replies, choices, done.clone())));
+        let device = server.user(&format!("user-{n}"));
+        pollers.push(tokio::spawn(polls(device, chat.clone(), n % 2 == 0, enough.clone())));
+    }
+    for kill in 0..run.kills {
+        // Somewhere in its share of the work, at any moment.
+        let share = run.replies / run.kills;
+        let from = kill * share + usize::try_from(dice.below(share as u64 * 9 / 10)).expect("small");
+        let soon = Duration::from_micros(dice.below(50_000));
+        let down = Duration::from_millis(dice.below(500));
+        while done.load(Ordering::Relaxed) < from && !senders.iter().all(|sender| sender.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(soon).await;
+        server.kill();
+        tokio::time::sleep(down).await;
+        server.up().await;
+    }
+    let mut acknowledged = Vec::new();
+    for sender in senders {
+        acknowledged.push(sender.await.expect("every reply is acknowledged in the end"));
+    }
+    quiet(&server).await;
+    enough.cancel();
+    let mut verdict = Verdict::default();
+    for (((chat, _), poller), acknowledged) in talks.iter().zip(pollers).zip(acknowledged) {
+        let mut shown = poller.await.expect("the poller does not panic");
+        assert_eq!(shown.remove(0).1, "Hello");
+        let evidence = Evidence { acknowledged, at_intercom: parts_of_the_user(&server, chat), shown };
+        let found = check(&evidence);
+        if found != Verdict::default() {
+            println!("{chat}: {found}\n{evidence:?}");
+        }
+        verdict += found;
+    }
+    let hits: u32 = server.sandbox.faults().iter().map(|fault| fault.hits).sum();
+    println!(
+        "replies under kill -9: {} by {} users, {} kills, {hits} faults, seed {}: {verdict}; {} s",
+        run.replies,
+        run.users,
+        run.kills,
+        run.seed,
+        began.elapsed().as_secs()
+    );
+    verdict
+}
+
+/// The seed to replay, or any.
+fn seed() -> u64 {
+    let any = || u64::from_str_radix(&awchat::id::random()[..8], 16).expect("hexadecimal");
+    std::env::var("AWCHAT_SEED").map_or_else(|_| any(), |text| text.parse().expect("AWCHAT_SEED is a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_under_random_kills_and_all_faults_at_once_are_each_sent_and_shown_once() {
+    let seed = seed();
+    let one = match std::env::var("AWCHAT_SOAK") {
+        Ok(_) => Run { users: 50, replies: 10_000, kills: 20, seed },
+        Err(_) => Run { users: 50, replies: 1_000, kills: 5, seed },
+    };
+    let mix = MIX.into_iter().zip(seed..);
+    let faults = mix.map(|((kind, share), seed)| {
+        Fault::new(kind).on("POST", "/conversations/{id}/reply").with_probability(share, seed)
+    });
+    assert_eq!(run(one, faults.collect()).await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_run_is_seen_to_fail_when_intercom_doubles_a_message() {
+    let one = Run { users: 3, replies: 15, kills: 0, seed: seed() };
+    let double = Fault::new(Kind::DoubleApply).on("POST", "/conversations/{id}/reply").after(7).times(1);
+    assert_eq!(run(one, vec![double]).await, Verdict { doubled: 1, shown_twice: 1, ..Verdict::default() });
 }

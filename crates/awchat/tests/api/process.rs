@@ -148,8 +148,8 @@ impl Caller {
                 Ok(answer) if answer.status == 201 => return answer,
                 Ok(answer) => {
                     assert!(matches!(answer.status, 409 | 502 | 503), "{path}: {} {}", answer.status, answer.text);
-                    // Impatient: a tenth of what it is told.
-                    answer.header("retry-after").and_then(|text| text.parse().ok()).unwrap_or(1) * 100
+                    // Impatient: a quarter of what it is told.
+                    answer.header("retry-after").and_then(|text| text.parse().ok()).unwrap_or(1) * 250
                 }
                 Err(_) => 50,
             };
