@@ -10,6 +10,7 @@ mod conversations;
 mod edge;
 mod harness;
 mod health;
+mod identity;
 mod outage;
 mod poll;
 mod process;
