@@ -33,7 +33,7 @@ use crate::{api, worker};
 mod body;
 mod watched;
 
-use body::{Answer, Timed};
+use body::{Answer, Leftover, Timed};
 use watched::{Phase, Watched};
 
 /// hyper refuses a larger head with a bare 431. `api::respond` refuses from half of it on, with our own body.
@@ -240,13 +240,18 @@ impl Connections {
         let busy = phase.busy();
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(ConnectInfo(peer));
+        let left = Leftover::default();
         let body = match body.is_end_stream() {
             true => Body::empty(),
-            false => Body::new(Timed::new(body, self.settings.body_timeout, self.clock.clone())),
+            false => Body::new(Timed::new(body, self.settings.body_timeout, self.clock.clone(), left.clone())),
         };
         // A router is always ready.
         let answer = self.router.clone().call(Request::from_parts(parts, body));
-        async move { Ok(answer.await?.map(|body| Answer::new(body, busy))) }
+        async move {
+            let answer = answer.await?;
+            left.discard().await;
+            Ok(answer.map(|body| Answer::new(body, busy)))
+        }
     }
 }
 

@@ -5,12 +5,11 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::admission::Slot;
 use super::extract::{Costly, IdempotencyKey, Json, Path, Query};
+use super::params;
 use crate::app::App;
 use crate::auth::User;
 use crate::chat::contacts::Profile;
@@ -19,7 +18,6 @@ use crate::chat::requests::Sent;
 use crate::error::{Error, Result};
 use crate::id::ConversationId;
 use crate::model::Topic;
-use crate::store::conversations::ListCursor;
 
 /// The longest message, in characters.
 const BODY_CHARS: usize = 10_000;
@@ -27,8 +25,6 @@ const BODY_CHARS: usize = 10_000;
 const TOPIC_CHARS: usize = 100;
 /// The largest `meta`, in bytes of JSON.
 const META_BYTES: usize = 4_096;
-/// The longest wait of a poll, in seconds.
-const WAIT_S: u64 = 30;
 
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
@@ -53,9 +49,9 @@ pub(super) async fn list(
     if !(1..=100).contains(&limit) {
         return Err(Error::Validation("limit: must be 1 to 100".to_owned()));
     }
-    let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
+    let after = query.cursor.as_deref().map(params::cursor).transpose()?;
     let page = app.chat.list(&user.id, after.as_ref(), limit).await?;
-    let next_cursor = page.next.as_ref().map(print_cursor);
+    let next_cursor = page.next.as_ref().map(params::print_cursor);
     Ok(axum::Json(List { conversations: page.conversations, next_cursor, unread_total: page.unread_total }))
 }
 
@@ -114,8 +110,8 @@ pub(super) async fn poll(
     Path(id): Path<ConversationId>,
     Query(query): Query<PollQuery>,
 ) -> Result<([(HeaderName, &'static str); 1], axum::Json<Poll>)> {
-    let since = query.since.as_deref().map_or(Ok(0), since)?;
-    let wait = query.wait.as_deref().map_or(Ok(Duration::ZERO), wait)?;
+    let since = query.since.as_deref().map_or(Ok(0), params::since)?;
+    let wait = query.wait.as_deref().map_or(Ok(Duration::ZERO), params::wait)?;
     if !wait.is_zero() {
         slot.release();
     }
@@ -235,37 +231,6 @@ fn no_attachments(ids: Option<&[String]>) -> Result<()> {
     Ok(())
 }
 
-/// A client may echo `latestTimestamp` as it is, times 1,000 or times 1,000,000.
-fn since(text: &str) -> Result<i64> {
-    let number: i64 =
-        text.parse().map_err(|_| Error::Validation("since: must be a whole number, 0 or more".to_owned()))?;
-    match number {
-        ..0 => Err(Error::Validation("since: must be a whole number, 0 or more".to_owned())),
-        0..100_000_000_000 => Ok(number),
-        100_000_000_000..100_000_000_000_000 => Ok(number / 1_000),
-        _ => Ok(number / 1_000_000),
-    }
-}
-
-fn wait(text: &str) -> Result<Duration> {
-    let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_S);
-    let seconds = seconds.ok_or_else(|| Error::Validation(format!("wait: must be 0 to {WAIT_S} seconds")))?;
-    Ok(Duration::from_secs(seconds))
-}
-
-fn print_cursor(cursor: &ListCursor) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}.{}", cursor.active_ms, cursor.id))
-}
-
-fn parse_cursor(text: &str) -> Result<ListCursor> {
-    let parsed = || {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (active_ms, id) = std::str::from_utf8(&bytes).ok()?.split_once('.')?;
-        Some(ListCursor { active_ms: active_ms.parse().ok()?, id: ConversationId::parse(id)? })
-    };
-    parsed().ok_or_else(|| Error::Validation("cursor: not one of ours".to_owned()))
-}
-
 fn created(sent: Sent) -> Response {
     let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut response = (StatusCode::CREATED, [json], sent.body.to_string()).into_response();
@@ -274,39 +239,4 @@ fn created(sent: Sent) -> Response {
         response.headers_mut().insert(replayed, HeaderValue::from_static("true"));
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn since_is_read_in_seconds_milliseconds_and_microseconds() {
-        for (text, seconds) in [
-            ("0", 0),
-            ("1719750000", 1_719_750_000),
-            ("1719750000000", 1_719_750_000),
-            ("1719750000999", 1_719_750_000),
-            ("1719750000000000", 1_719_750_000),
-            ("99999999999", 99_999_999_999),
-            ("100000000000", 100_000_000),
-            ("99999999999999", 99_999_999_999),
-            ("100000000000000", 100_000_000),
-        ] {
-            assert_eq!(since(text).expect(text), seconds, "{text}");
-        }
-        for bad in ["", "-1", "1.5", "abc", "1e3", " 1", "9999999999999999999999"] {
-            assert!(since(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_cursor_comes_back_as_it_was_and_nothing_else_is_one() {
-        let id = ConversationId::parse("42").expect("an id");
-        let cursor = ListCursor { active_ms: 1_719_750_000_123, id };
-        assert_eq!(parse_cursor(&print_cursor(&cursor)).expect("our cursor"), cursor);
-        for bad in ["", "x", "MTIz", "MS5sYXN0"] {
-            assert!(parse_cursor(bad).is_err(), "{bad}");
-        }
-    }
 }

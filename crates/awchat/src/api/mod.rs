@@ -11,6 +11,7 @@ mod conversations;
 pub mod extract;
 mod health;
 mod openapi;
+pub mod params;
 pub mod respond;
 mod webhooks;
 

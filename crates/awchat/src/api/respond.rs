@@ -133,8 +133,22 @@ async fn answer(State(frame): State<Frame>, mut request: Request, next: Next) ->
     let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
     let ms = frame.clock.now_ms() - started_ms;
     let status = response.status().as_u16();
-    tracing::info!(method = method.as_str(), route, status, ms, request_id = &*id, "request");
+    tracing::info!(method = known(&method), route, status, ms, request_id = &*id, "request");
     response
+}
+
+/// A method's name for the log. HTTP lets clients make up others, as long and as telling as they like.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "(other)",
+    }
 }
 
 /// The head's limits. hyper's own are wider (see `server`), because its refusals have no body.

@@ -152,6 +152,18 @@ async fn a_dripping_or_missing_body_is_closed_at_the_bodys_deadline() {
 }
 
 #[tokio::test]
+async fn a_body_that_nobody_wants_does_not_cost_the_answer() {
+    let server = Server::start(quick()).await;
+    // Larger than what the sockets hold, and sent to its end before the answer is read.
+    let head = "POST /health HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n";
+    let answer = server.ask(&format!("{head}{}{LAST}", "x".repeat(200_000))).await;
+    assert!(answer.starts_with("HTTP/1.1 405") && answer.ends_with("ok"), "{answer}");
+    // What never ends is not waited for.
+    let endless = "POST /health HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999999\r\n\r\n";
+    assert!(server.ask(endless).await.starts_with("HTTP/1.1 405"));
+}
+
+#[tokio::test]
 async fn an_answer_that_nobody_reads_is_given_up() {
     let server = Server::start(quick()).await;
     let mut socket = server.connect().await;

@@ -229,7 +229,7 @@ const HIDDEN: &str = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
 const LAST: &str = "GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 /// What the server answers on one connection, until it is closed: at the latest after one more request.
-async fn raw(world: &World, request: &str) -> String {
+pub(crate) async fn raw(world: &World, request: &str) -> String {
     let address = world.url.strip_prefix("http://").expect("its address");
     let mut socket = TcpStream::connect(address).await.expect("the server listens");
     socket.write_all(request.as_bytes()).await.expect("sent");

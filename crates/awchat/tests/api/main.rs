@@ -12,6 +12,7 @@ mod delivery;
 mod edge;
 mod harness;
 mod health;
+mod identity;
 mod killed;
 mod outage;
 mod poll;

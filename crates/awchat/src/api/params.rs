@@ -1,0 +1,92 @@
+//! What a query's parameters mean: text in, a checked value out.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::error::{Error, Result};
+use crate::id::ConversationId;
+use crate::store::conversations::ListCursor;
+
+/// The longest wait of a poll, in seconds.
+const WAIT_S: u64 = 30;
+
+/// A poll's `since` as a position, in seconds. A client may echo `latestTimestamp` as it is, times 1,000 or times
+/// 1,000,000.
+///
+/// # Errors
+/// [`Error::Validation`]
+pub fn since(text: &str) -> Result<i64> {
+    let number: i64 =
+        text.parse().map_err(|_| Error::Validation("since: must be a whole number, 0 or more".to_owned()))?;
+    match number {
+        ..0 => Err(Error::Validation("since: must be a whole number, 0 or more".to_owned())),
+        0..100_000_000_000 => Ok(number),
+        100_000_000_000..100_000_000_000_000 => Ok(number / 1_000),
+        _ => Ok(number / 1_000_000),
+    }
+}
+
+/// How long a poll may wait.
+///
+/// # Errors
+/// [`Error::Validation`]
+pub fn wait(text: &str) -> Result<Duration> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_S);
+    let seconds = seconds.ok_or_else(|| Error::Validation(format!("wait: must be 0 to {WAIT_S} seconds")))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Where a list goes on.
+pub fn print_cursor(cursor: &ListCursor) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}.{}", cursor.active_ms, cursor.id))
+}
+
+/// A cursor that [`print_cursor`] made.
+///
+/// # Errors
+/// [`Error::Validation`]
+pub fn cursor(text: &str) -> Result<ListCursor> {
+    let parsed = || {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (active_ms, id) = std::str::from_utf8(&bytes).ok()?.split_once('.')?;
+        Some(ListCursor { active_ms: active_ms.parse().ok()?, id: ConversationId::parse(id)? })
+    };
+    parsed().ok_or_else(|| Error::Validation("cursor: not one of ours".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_read_in_seconds_milliseconds_and_microseconds() {
+        for (text, seconds) in [
+            ("0", 0),
+            ("1719750000", 1_719_750_000),
+            ("1719750000000", 1_719_750_000),
+            ("1719750000999", 1_719_750_000),
+            ("1719750000000000", 1_719_750_000),
+            ("99999999999", 99_999_999_999),
+            ("100000000000", 100_000_000),
+            ("99999999999999", 99_999_999_999),
+            ("100000000000000", 100_000_000),
+        ] {
+            assert_eq!(since(text).expect(text), seconds, "{text}");
+        }
+        for bad in ["", "-1", "1.5", "abc", "1e3", " 1", "9999999999999999999999"] {
+            assert!(since(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_comes_back_as_it_was_and_nothing_else_is_one() {
+        let id = ConversationId::parse("42").expect("an id");
+        let ours = ListCursor { active_ms: 1_719_750_000_123, id };
+        assert_eq!(cursor(&print_cursor(&ours)).expect("our cursor"), ours);
+        for bad in ["", "x", "MTIz", "MS5sYXN0"] {
+            assert!(cursor(bad).is_err(), "{bad}");
+        }
+    }
+}
