@@ -148,7 +148,11 @@ impl Chat {
             }
         };
         if row.state == Journal::Sent {
-            return Ok(answer(&row, true)); // A webhook found it meanwhile.
+            return self.replay(Some(row)).await; // A webhook found it meanwhile.
+        }
+        if self.requests.is_told(identity) {
+            self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+            return Ok(Outcome::Unavailable { retry_after_s: 1 });
         }
         match self.attempt(row, contact).await? {
             Attempted::Done(row) => self.tell(row).await,

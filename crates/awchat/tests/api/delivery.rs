@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use sandbox::{Fault, Kind};
-use serde_json::Value;
 
 use crate::process::{Caller, Server};
 
@@ -29,7 +28,7 @@ impl Watcher {
             return;
         }
         for message in answer.json["messages"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            if message["author"]["type"] != Value::from("user") {
+            if message["author"]["type"] != "user" {
                 *self.seen.entry(message["body"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
             }
         }
