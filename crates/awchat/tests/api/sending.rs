@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Answer, Client, Settings, World, bodies, live, world};
 
-/// A second for each call to Intercom, three for what it may apply later.
-const SHORT: Settings<'static> = &[("INTERCOM_TIMEOUT_MS", "1000"), ("SETTLE_MS", "3000")];
-const TIMEOUT: Kind = Kind::Hang { ms: 1_500, applied: false };
-const TIMEOUT_APPLIED: Kind = Kind::Hang { ms: 1_500, applied: true };
+/// Two seconds for each call to Intercom, three for what it may apply later.
+const SHORT: Settings<'static> = &[("INTERCOM_TIMEOUT_MS", "2000"), ("SETTLE_MS", "3000")];
+const TIMEOUT: Kind = Kind::Hang { ms: 2_500, applied: false };
+const TIMEOUT_APPLIED: Kind = Kind::Hang { ms: 2_500, applied: true };
 
 const REPLY: &str = "/conversations/{id}/reply";
 
@@ -418,7 +418,7 @@ async fn a_retry_without_a_key_after_a_502_is_the_same_message_and_after_a_201_a
     assert_eq!(talk.at_intercom(), ["Hello", "ok", "ok"]);
 
     // Found by the server after the 502: the retry is told of it, once.
-    world.sandbox.fault(once(Kind::AppliedLate { after_ms: 100, hang: false }));
+    world.sandbox.fault(once(Kind::AppliedLate { after_ms: 1_000, hang: false }));
     unavailable(talk.says("late").await);
     eventually("it is applied", || talk.at_intercom().len() == 4).await;
     world.work().await;
@@ -439,7 +439,7 @@ async fn a_message_applied_within_the_settle_window_is_found_with_and_without_it
         if !webhooks {
             world.sandbox.fault(Fault::new(Kind::Drop));
         }
-        world.sandbox.fault(once(Kind::AppliedLate { after_ms: if hang { 1_300 } else { 300 }, hang }));
+        world.sandbox.fault(once(Kind::AppliedLate { after_ms: if hang { 3_000 } else { 1_000 }, hang }));
         unavailable(talk.says_at_once("k", "Late").await);
         eventually("it is applied", || talk.at_intercom().len() == 2).await;
         world.pass(Duration::from_millis(2_100)).await;
@@ -458,7 +458,7 @@ async fn a_message_applied_after_the_settle_window_is_double_at_intercom_and_sin
         if !webhooks {
             world.sandbox.fault(Fault::new(Kind::Drop));
         }
-        world.sandbox.fault(once(Kind::AppliedLate { after_ms: 1_500, hang: false }));
+        world.sandbox.fault(once(Kind::AppliedLate { after_ms: 3_000, hang: false }));
         unavailable(talk.says_at_once("k", "Twice?").await);
         world.clock.advance(1_000);
         let sent = talk.says_at_once("k", "Twice?").await;
@@ -553,19 +553,19 @@ async fn a_request_that_waited_fifteen_seconds_is_told_and_not_begun_after_that(
     let world = world().await;
     let talk = Talk::begin(&world).await;
     let path = format!("/api/conversations/{}/reply", talk.chat);
-    world.sandbox.fault(once(Kind::Slow { ms: 1_000 }));
-    let (first, second, ()) = tokio::join!(
-        talk.says_at_once("k", "first"),
-        async {
-            eventually("the first is on its way", || talk.posts() == 1).await;
-            talk.ada.post(&path, json!({ "body": "second" })).await
-        },
-        async {
-            eventually("the first is on its way", || talk.posts() == 1).await;
-            tokio::time::sleep(Duration::from_millis(400)).await;
-            world.clock.advance(15_000);
-        },
-    );
+    world.sandbox.fault(once(Kind::Slow { ms: 3_000 }));
+    let second = async {
+        eventually("the first is on its way", || talk.posts() == 1).await;
+        let mut second = std::pin::pin!(talk.ada.post(&path, json!({ "body": "second" })));
+        // Time passes until the second, whenever it got there, has had its wait.
+        loop {
+            tokio::select! {
+                answer = &mut second => return answer,
+                () = tokio::time::sleep(Duration::from_millis(50)) => world.clock.advance(5_000),
+            }
+        }
+    };
+    let (first, second) = tokio::join!(talk.says_at_once("k", "first"), second);
     first.expect_error(409, "conflict");
     unavailable(second);
     let replayed = talk.says_at_once("k", "first").await;
