@@ -1,12 +1,17 @@
 // The operator's inbox. Polls once a second; whatever users wrote goes through textContent only.
-"use strict";
 
 const at = (id) => document.getElementById(id);
 const EVERY_MS = 1000;
 const FAULTS = [
-  ["The answer is lost, the message is not", { kind: "lost_answer", method: "POST", path: "/conversations/{id}/reply", times: 1 }],
+  [
+    "The answer is lost, the message is not",
+    { kind: "lost_answer", method: "POST", path: "/conversations/{id}/reply", times: 1 },
+  ],
   ["Connections are refused", { kind: "refuse" }],
-  ["The message arrives 5 s after the connection broke", { kind: "applied_late", after_ms: 5000, method: "POST", path: "*/reply", times: 1 }],
+  [
+    "The message arrives 5 s after the connection broke",
+    { kind: "applied_late", after_ms: 5000, method: "POST", path: "*/reply", times: 1 },
+  ],
   ["503 with an HTML page", { kind: "error", status: 503, html: true, probability: 0.5 }],
   ["429, try again in 5 s", { kind: "rate_limit", reset_after_s: 5, times: 10 }],
   ["Silence for 15 s", { kind: "hang", ms: 15000, times: 1 }],
@@ -51,7 +56,9 @@ async function act(what) {
   } catch (error) {
     at("trouble").textContent = error.message;
     at("trouble").hidden = false;
-    setTimeout(() => { at("trouble").hidden = true; }, 4000);
+    setTimeout(() => {
+      at("trouble").hidden = true;
+    }, 4000);
     return null;
   }
 }
@@ -87,22 +94,26 @@ const asText = (item) => JSON.stringify(item, (key, value) => (key === "url" && 
 
 function drawList(list) {
   at("none").hidden = list.length > 0;
-  fit(at("conversations"), list.map((one) => ({ ...one, current: one.id === chosen })), (one) => {
-    const item = element("button", "item");
-    item.type = "button";
-    item.setAttribute("aria-current", String(one.current));
-    item.append(element("span", "person", person(one.contact)), element("span", `state ${one.state}`, one.state));
-    item.append(element("span", "last", one.last_line || "…"));
-    if (one.unread > 0) {
-      const badge = element("span", "badge", String(one.unread));
-      badge.setAttribute("aria-label", `${one.unread} unread`);
-      item.append(badge);
-    }
-    item.addEventListener("click", () => choose(one.id));
-    const row = element("li");
-    row.append(item);
-    return row;
-  });
+  fit(
+    at("conversations"),
+    list.map((one) => ({ ...one, current: one.id === chosen })),
+    (one) => {
+      const item = element("button", "item");
+      item.type = "button";
+      item.setAttribute("aria-current", String(one.current));
+      item.append(element("span", "person", person(one.contact)), element("span", `state ${one.state}`, one.state));
+      item.append(element("span", "last", one.last_line || "…"));
+      if (one.unread > 0) {
+        const badge = element("span", "badge", String(one.unread));
+        badge.setAttribute("aria-label", `${one.unread} unread`);
+        item.append(badge);
+      }
+      item.addEventListener("click", () => choose(one.id));
+      const row = element("li");
+      row.append(item);
+      return row;
+    },
+  );
 }
 
 function choose(id) {
@@ -142,9 +153,16 @@ function drawPart(part) {
     return element("li", "part event", `${part.part_type.replaceAll("_", " ")} · ${by} · ${clock(part.created_at)}`);
   }
   const note = part.part_type === "note";
-  const made = element("li", ["part", note ? "note" : mine && "mine", part.redacted && "redacted"].filter(Boolean).join(" "));
+  const made = element(
+    "li",
+    ["part", note ? "note" : mine && "mine", part.redacted && "redacted"].filter(Boolean).join(" "),
+  );
   const meta = element("div", "meta");
-  const kind = note ? " · internal note" : part.part_type === "comment" ? "" : ` · ${part.part_type.replaceAll("_", " ")}`;
+  const kind = note
+    ? " · internal note"
+    : part.part_type === "comment"
+      ? ""
+      : ` · ${part.part_type.replaceAll("_", " ")}`;
   meta.append(element("span", "", `${by} · ${clock(part.created_at)}${kind}`));
   if (!part.redacted) {
     const redact = element("button", "redact", "Redact");
@@ -198,17 +216,23 @@ async function addFault(event) {
 
 async function offerStart() {
   const contacts = await ask("GET", "contacts");
-  at("start-contact").replaceChildren(...contacts.map((contact) => {
-    const option = element("option", "", person(contact));
-    option.value = contact.id;
-    return option;
-  }));
+  at("start-contact").replaceChildren(
+    ...contacts.map((contact) => {
+      const option = element("option", "", person(contact));
+      option.value = contact.id;
+      return option;
+    }),
+  );
   at("starting").showModal();
 }
 
 async function start(event) {
   event.preventDefault();
-  const done = await act({ act: "start", contact: at("start-contact").value, body: toHtml(at("start-text").value.trim()) });
+  const done = await act({
+    act: "start",
+    contact: at("start-contact").value,
+    body: toHtml(at("start-text").value.trim()),
+  });
   if (!done) return;
   at("start-text").value = "";
   at("starting").close();
@@ -244,7 +268,10 @@ async function keepUp() {
   setTimeout(keepUp, EVERY_MS);
 }
 
-at("composer").addEventListener("submit", (event) => { event.preventDefault(); send("reply"); });
+at("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send("reply");
+});
 at("note").addEventListener("click", () => send("note"));
 at("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -266,14 +293,21 @@ at("show-faults").addEventListener("click", () => {
   const hidden = at("faults").toggleAttribute("hidden");
   at("show-faults").setAttribute("aria-expanded", String(!hidden));
 });
-at("fault-kind").replaceChildren(...FAULTS.map(([label], index) => {
-  const option = element("option", "", label);
-  option.value = String(index);
-  return option;
-}));
-const fillRule = () => { at("fault-rule").value = JSON.stringify(FAULTS[Number(at("fault-kind").value)][1]); };
+at("fault-kind").replaceChildren(
+  ...FAULTS.map(([label], index) => {
+    const option = element("option", "", label);
+    option.value = String(index);
+    return option;
+  }),
+);
+const fillRule = () => {
+  at("fault-rule").value = JSON.stringify(FAULTS[Number(at("fault-kind").value)][1]);
+};
 at("fault-kind").addEventListener("change", fillRule);
 fillRule();
 at("fault-form").addEventListener("submit", addFault);
-at("fault-clear").addEventListener("click", async () => { await ask("DELETE", "faults"); await refresh(); });
+at("fault-clear").addEventListener("click", async () => {
+  await ask("DELETE", "faults");
+  await refresh();
+});
 keepUp();
