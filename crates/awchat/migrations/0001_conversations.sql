@@ -2,10 +2,10 @@
 -- received, and the work that is due. TEXT and BIGINT only: the same file runs on SQLite and PostgreSQL.
 -- A name ending in _ms is Unix milliseconds, one ending in _at or _until is Unix seconds, flags are 0 or 1.
 
--- Which Intercom contact stands for which of the app's users.
+-- The app's users that have been here, and which Intercom contact stands for each.
 create table contact (
   user_id        text   not null primary key,
-  contact_id     text   not null unique,
+  contact_id     text   unique,    -- null: Intercom has none, as far as we know
   enriched       text,             -- fingerprint of what was last written to the contact
   imported_ms    bigint,           -- when this user's earlier conversations were taken over
   created_ms     bigint not null
@@ -22,8 +22,11 @@ create table conversation (
   topic_sub      text,
   source_hidden  bigint not null default 0,     -- opened from a topic alone: the opening line is not the user's
   created_at     bigint not null,
+  hidden         bigint not null default 0,     -- made twice by a request without an answer: the second, never shown
   updated_at     bigint not null,               -- Intercom's, of the state above
   truth_ms       bigint not null default 0,     -- when the newest applied answer of Intercom was asked for
+  whole_at       bigint not null default 0,     -- Intercom's updated_at up to which everything is here
+  whole_ms       bigint not null default 0,     -- when that was asked for
   active_ms      bigint not null,               -- the newest message's arrival: the order of lists
   last_position  bigint not null default 0,     -- the poll's clock
   read_position  bigint not null default 0,
@@ -83,20 +86,23 @@ create unique index outbound_one  on outbound (conversation_id)
   where state in ('sending', 'unknown') and conversation_id is not null;
 create unique index outbound_new  on outbound (user_id)
   where state in ('sending', 'unknown') and conversation_id is null;
+create index outbound_seq   on outbound (seq);
 create index outbound_retry on outbound (user_id, route, fingerprint);
 create index outbound_open  on outbound (state, settle_until_ms);
 
 -- Webhooks received; the text goes when they are applied, the row stays to recognise a repetition.
 create table inbox (
   id           text   not null primary key,     -- Intercom's notification id, or a digest of the body
-  seq          bigint not null,
+  seq          bigint not null,                 -- order of arrival
   topic        text   not null,
   received_ms  bigint not null,
   raw          text,                            -- null once applied
   attempts     bigint not null default 0,
   due_ms       bigint not null
 );
-create index inbox_due on inbox (due_ms, seq) where raw is not null;
+create index inbox_due on inbox (due_ms) where raw is not null;
+create index inbox_seq on inbox (seq);
+create index inbox_old on inbox (received_ms);
 
 -- Work that is due: one row per kind and subject, so that asking twice is asking once.
 create table job (

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
@@ -33,6 +34,8 @@ pub struct Handles {
     pub chat: Arc<Chat>,
     /// Who asks, and how often.
     pub edge: Arc<Edge>,
+    /// Whether the database took a write, and when that was tried; a crowd of questions costs one try a second.
+    writable: Mutex<Option<(i64, bool)>>,
     /// Cancelled when the server begins to shut down: `/ready` says so, long polls answer.
     pub draining: CancellationToken,
 }
@@ -55,6 +58,16 @@ pub struct Edge {
 }
 
 impl App {
+    /// Whether the database takes writes, as of the last second.
+    pub async fn is_writable(&self) -> bool {
+        let now_ms = self.clock.now_ms();
+        let mut known = self.writable.lock().await;
+        match *known {
+            Some((tried_ms, writable)) if (0..1_000).contains(&(now_ms - tried_ms)) => writable,
+            _ => known.insert((now_ms, self.store.is_writable().await)).1,
+        }
+    }
+
     /// Opens the database, brings it up to date and takes up what a dead process left.
     ///
     /// # Errors
@@ -85,6 +98,6 @@ impl App {
             limits: Limits::new(&config, clock.clone()),
         });
         let draining = CancellationToken::new();
-        Ok(Self(Arc::new(Handles { config, clock, store, intercom, chat, edge, draining })))
+        Ok(Self(Arc::new(Handles { config, clock, store, intercom, chat, edge, writable: Mutex::new(None), draining })))
     }
 }

@@ -216,22 +216,36 @@ impl Config {
     }
 
     /// The configuration of `awchat dev`: fixed secrets that `serve` refuses, own data files, and never the real
-    /// Intercom, FCM or Telegram, whatever `lookup` says. The rest can be set as for `serve`, LISTEN_ADDR included.
+    /// Intercom, FCM or Telegram, sessions or database, whatever `lookup` says: a `.env` for `serve` may lie beside it.
+    /// The rest can be set as for `serve`, LISTEN_ADDR included.
     ///
     /// # Errors
     /// As [`Config::from_lookup`].
     pub fn dev(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
-        let outside = |name: &str| ["INTERCOM_", "FCM_", "TELEGRAM_"].iter().any(|start| name.starts_with(start));
+        let outside = |name: &str| {
+            ["INTERCOM_", "FCM_", "TELEGRAM_", "SESSION_", "REDIS_", "ADMIN_"]
+                .iter()
+                .any(|start| name.starts_with(start))
+        };
         let fixed = |name: &str| DEV.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let lookup = |name: &str| {
             let set = lookup(name).filter(|text| !text.trim().is_empty());
-            set.filter(|_| !outside(name) || name.ends_with("_MS")).or_else(|| fixed(name))
+            fixed(name).or_else(|| set.filter(|_| !outside(name) || name.ends_with("_MS")))
         };
         Reader::new(&lookup, true).config()
     }
 }
 
-/// What `awchat dev` uses where nothing is set; the secrets are in everybody's hands.
+#[cfg(test)]
+impl Config {
+    /// A configuration for tests: `lookup`, and what `awchat dev` uses for the rest.
+    pub(crate) fn for_tests(lookup: &dyn Fn(&str) -> Option<String>) -> Self {
+        let fixed = |name: &str| DEV.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Reader::new(&|name: &str| lookup(name).or_else(|| fixed(name)), true).config().expect("the settings hold")
+    }
+}
+
+/// What `awchat dev` uses; the secrets are in everybody's hands.
 const DEV: &[(&str, &str)] = &[
     ("DATABASE_URL", "sqlite://data/dev.db"),
     ("STORAGE_URL", "file://data/dev-files"),

@@ -51,7 +51,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         .route("/dev/token", get(token))
         .route("/dev/info", get(info))
         .with_state(Demo { app: app.clone(), operator_url });
-    let router = api::router(app.clone()).merge(demo);
+    let router = demo.fallback_service(api::router(app.clone()));
     server::run_with(listener, app, router, shutdown, Duration::ZERO).await;
     sandbox.stop().await;
     Ok(())

@@ -1,5 +1,6 @@
 //! The command line: serve, dev, token.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -47,7 +48,13 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            eprint!("{failure}");
+            let mut cause = failure.source();
+            while let Some(why) = cause {
+                eprint!(": {why}");
+                cause = why.source();
+            }
+            eprintln!();
             ExitCode::FAILURE
         }
     }
@@ -86,7 +93,10 @@ fn print_token(sub: &str, lifetime: u32) -> Result<(), Failure> {
 }
 
 fn log_as(format: LogFormat) {
-    let logs = tracing_subscriber::fmt().with_env_filter("info").with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter("info")
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Pretty => logs.init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),

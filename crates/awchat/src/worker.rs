@@ -24,6 +24,7 @@ pub async fn run(app: App, shutdown: CancellationToken) {
     for _ in 0..LANES {
         tasks.spawn(lane(app.clone(), shutdown.clone(), Lane::Jobs));
     }
+    tasks.spawn(sweeping(app.clone(), shutdown.clone()));
     tasks.spawn(housekeeping(app.clone(), shutdown.clone()));
     tasks.spawn(async move { app.intercom.run_probe(shutdown).await });
     tasks.close();
@@ -48,7 +49,7 @@ enum Lane {
 async fn step(app: &App, lane: Lane) -> Result<bool> {
     match lane {
         Lane::Inbox => Ok(app.chat.apply_inbox().await? > 0),
-        Lane::Jobs => app.chat.run_job().await,
+        Lane::Jobs => Ok(app.chat.run_job().await? || app.chat.ask_about_watched().await?),
     }
 }
 
@@ -70,6 +71,19 @@ async fn lane(app: App, shutdown: CancellationToken, lane: Lane) {
                 () = app.clock.sleep(LOOK) => {}
                 () = shutdown.cancelled() => {}
             }
+        }
+    }
+}
+
+/// At the start, for what happened while nobody listened, and then at every interval.
+async fn sweeping(app: App, shutdown: CancellationToken) {
+    loop {
+        if let Err(error) = app.chat.sweep().await {
+            tracing::warn!(cause = %error, "the sweep will be tried again");
+        }
+        tokio::select! {
+            () = app.clock.sleep(app.config.intercom.sweep_interval) => {}
+            () = shutdown.cancelled() => return,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::auth::User;
 use crate::chat::contacts::Profile;
 use crate::chat::conversations::{Full, Poll, Start, Summary};
-use crate::chat::sending::Sent;
+use crate::chat::requests::Sent;
 use crate::error::{Error, Result};
 use crate::id::ConversationId;
 use crate::model::Topic;

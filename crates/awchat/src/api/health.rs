@@ -53,7 +53,7 @@ pub(super) async fn ready(
         Some("local") => true,
         Some(_) => return Err(Error::Validation("scope: must be local".to_owned())),
     };
-    let database = if app.store.is_writable().await { "ok" } else { "down" };
+    let database = if app.is_writable().await { "ok" } else { "down" };
     let intercom = match app.intercom.status().circuit {
         Circuit::Closed => "ok",
         Circuit::Open { reason: Reason::Auth, .. } => "auth",

@@ -4,22 +4,13 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
+use crate::chat::view;
 use crate::error::{Error, Result};
-use crate::intercom::signature;
-
-/// What is looked at before storing.
-#[derive(Deserialize)]
-struct Envelope {
-    id: Option<String>,
-    #[serde(default)]
-    topic: String,
-    #[serde(default)]
-    app_id: Option<String>,
-}
+use crate::intercom::{signature, wire};
 
 /// `{}`: Intercom looks at the status alone.
 #[derive(Serialize)]
@@ -32,14 +23,21 @@ pub(super) async fn receive(State(app): State<App>, headers: HeaderMap, raw: Byt
         return Err(Error::Unauthorized("webhook signature invalid"));
     }
     let text = std::str::from_utf8(&raw).map_err(|_| not_json())?;
-    let envelope: Envelope = serde_json::from_str(text).map_err(|_| not_json())?;
-    let own = &app.config.intercom.app_id;
-    let of_another_app = own.is_some() && envelope.app_id != *own;
-    if of_another_app || envelope.topic == "ping" {
+    let is_object = text.trim_start().starts_with('{');
+    let notification: Option<wire::Notification> = serde_json::from_str(text).ok().filter(|_| is_object);
+    let notification = notification.ok_or_else(not_json)?;
+    let (own, theirs) = (app.config.intercom.app_id.as_deref(), notification.app_id.as_ref());
+    let of_another_app = own.is_some() && own != theirs.map(|id| id.as_str());
+    let topic = notification.topic.as_deref().unwrap_or_default();
+    if of_another_app || !view::matters(topic) {
         return Ok(Json(Taken {}));
     }
-    let id = envelope.id.unwrap_or_else(|| hex::encode(Sha256::digest(&raw)));
-    app.chat.receive(&id, &envelope.topic, text).await?;
+    let id = notification.id.map_or_else(|| hex::encode(Sha256::digest(&raw)), |id| id.as_str().to_owned());
+    // Not durable, not taken: a 503 gets Intercom's one repetition.
+    app.chat.receive(&id, topic, text).await.map_err(|cause| {
+        tracing::error!(?cause, "a webhook could not be stored");
+        Error::Overloaded { retry_after_s: 1 }
+    })?;
     Ok(Json(Taken {}))
 }
 

@@ -22,7 +22,7 @@ fn config(settings: &[(&str, &str)]) -> Config {
         let given = settings.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         given.or_else(|| (name == "SESSION_JWT_SECRETS").then(|| secrets.clone()))
     };
-    Config::dev(&set).expect("settings hold")
+    Config::for_tests(&set)
 }
 
 fn authenticator(settings: &[(&str, &str)]) -> (Authenticator, Clock) {

@@ -33,17 +33,25 @@ impl Chat {
     /// # Errors
     /// `Unavailable` when it is not known and Intercom cannot be asked.
     pub async fn contact_of(&self, user: &UserId, profile: &Profile) -> Result<ContactId> {
-        if let Some(contact) = self.store.contact(user).await? {
-            return Ok(contact.contact_id);
+        if let Some(contact) = self.known_contact(user).await? {
+            return Ok(contact);
         }
         // One at a time: two first requests would make two contacts, of which Intercom refuses one.
         let _turn = self.turns.take(&format!("contact {user}")).await;
-        if let Some(contact) = self.store.contact(user).await? {
-            return Ok(contact.contact_id);
+        if let Some(contact) = self.known_contact(user).await? {
+            return Ok(contact);
         }
         let contact = self.intercom.ensure_contact(user, profile.name.as_deref()).await?;
-        self.store.set_contact(user, &contact, self.clock.now_ms()).await?;
-        Ok(contact)
+        let now_ms = self.clock.now_ms();
+        self.store.set_contact(user, &contact.id, now_ms).await?;
+        if contact.is_new {
+            self.store.set_imported(user, now_ms).await?;
+        }
+        Ok(contact.id)
+    }
+
+    async fn known_contact(&self, user: &UserId) -> Result<Option<ContactId>> {
+        Ok(self.store.contact(user).await?.and_then(|contact| contact.contact_id))
     }
 
     /// Writes profile and context to the contact, unless they were the last thing written to it.
@@ -69,7 +77,11 @@ impl Chat {
             phone: profile.phone.clone(),
             custom_attributes: attributes,
         };
-        self.intercom.enrich_contact(&contact.contact_id, &patch).await?;
+        let Some(id) = contact.contact_id else { return Ok(()) };
+        let refused = self.intercom.enrich_contact(&id, &patch).await?;
+        if !refused.is_empty() {
+            tracing::info!(?refused, "intercom did not take all of a contact's details");
+        }
         self.store.set_enriched(user, &fingerprint).await
     }
 }

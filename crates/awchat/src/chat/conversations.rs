@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::Chat;
 use super::contacts::Profile;
+use super::draft::{Draft, Opening};
 use super::heads::Head;
-use super::sending::{Draft, Opening, Sent};
+use super::requests::Sent;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 use crate::intercom::Class;
@@ -156,6 +157,7 @@ impl Topic {
 impl Chat {
     /// The user's conversations, latest activity first.
     pub async fn list(&self, user: &UserId, after: Option<&ListCursor>, limit: usize) -> Result<Page> {
+        self.take_over(user).await?;
         let ask = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let mut rows = self.store.conversations(user, after, ask).await?;
         let more = rows.len() > limit;
@@ -187,10 +189,19 @@ impl Chat {
 
     /// One whole conversation.
     pub async fn get(&self, user: &UserId, id: &ConversationId) -> Result<Full> {
-        let conversation = self.store.conversation(user, id).await?.ok_or(Error::NotFound)?;
+        let conversation = self.owned(user, id).await?;
         let messages = self.store.messages(user, id).await?;
         let summary = Summary::of(&conversation, messages.last().cloned());
         Ok(Full::of(summary, messages, conversation.last_position))
+    }
+
+    /// The user's conversation; one from before the first visit is looked for first.
+    async fn owned(&self, user: &UserId, id: &ConversationId) -> Result<Conversation> {
+        if let Some(conversation) = self.store.conversation(user, id).await? {
+            return Ok(conversation);
+        }
+        self.take_over(user).await?;
+        self.store.conversation(user, id).await?.ok_or(Error::NotFound)
     }
 
     /// Messages beyond position `since` and the live state; waits up to `wait` for something to change.
@@ -198,21 +209,22 @@ impl Chat {
         let place = self.heads.place(id);
         let mut head = match place.head() {
             Some(head) => head,
-            None => match self.store.conversation(user, id).await? {
-                Some(conversation) => {
+            None => match self.owned(user, id).await {
+                Ok(conversation) => {
                     place.set(Head::from(&conversation));
                     Head::from(&conversation)
                 }
-                None => {
+                Err(error) => {
                     drop(place);
                     self.heads.drop_if_empty(id);
-                    return Err(Error::NotFound);
+                    return Err(error);
                 }
             },
         };
         if head.user != *user {
             return Err(Error::NotFound);
         }
+        self.watch(id, &place);
         if head.position <= since && !wait.is_zero() {
             head = place.beyond(since, wait, &self.clock).await.ok_or(Error::NotFound)?;
         }
@@ -225,6 +237,7 @@ impl Chat {
 
     /// The user has seen everything.
     pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<()> {
+        self.owned(user, id).await?;
         let read = self.store.mark_read(user, id).await?.ok_or(Error::NotFound)?;
         self.heads.publish(id, Head::from(&read));
         let now_ms = self.clock.now_ms();
@@ -235,7 +248,7 @@ impl Chat {
 
     /// The user ends the conversation; whether to ask for a rating.
     pub async fn close(&self, user: &UserId, id: &ConversationId) -> Result<bool> {
-        let conversation = self.store.conversation(user, id).await?.ok_or(Error::NotFound)?;
+        let conversation = self.owned(user, id).await?;
         if conversation.state != State::Closed {
             self.intercom.close(id).await?;
             // Closed it is; should reading it back fail, the webhook or the job brings the state.
@@ -258,7 +271,7 @@ impl Chat {
         body: String,
         key: Option<String>,
     ) -> Result<Sent> {
-        self.store.conversation(&user, &id).await?.ok_or(Error::NotFound)?;
+        self.owned(&user, &id).await?;
         let opening = Opening::default();
         self.submit(Draft { user, profile, conversation: Some(id), key, body, opening }).await
     }

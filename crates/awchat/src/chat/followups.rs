@@ -1,7 +1,9 @@
 //! What follows a user's request and must never fail it: notes, tags, the team, the contact's attributes,
 //! refreshes. Jobs with backoff, each done as often as asked for and harmless when done again.
 
-use super::sending::{self, Opening};
+use super::draft::{self, Opening};
+use super::sweep::SWEPT;
+use super::sync::Applied;
 use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::ConversationId;
@@ -20,9 +22,10 @@ impl Chat {
     /// Asks, in the transaction that stores a new conversation, for what belongs to it.
     pub(super) async fn follow_up(&self, tx: &mut Tx, row: &Outbound, now_ms: i64) -> Result<()> {
         let (Kind::Create, Some(id)) = (row.kind, &row.conversation) else { return Ok(()) };
-        let opening = sending::opening(row)?;
+        let opening = draft::opening(row)?;
         let mut jobs = vec!["enrich"];
-        jobs.extend(opening.topic.iter().flat_map(|_| ["topic_note", "topic_tag"]));
+        jobs.extend((opening.topic.is_some() || !opening.meta.is_empty()).then_some("opening_note"));
+        jobs.extend(opening.topic.iter().map(|_| "topic_tag"));
         jobs.extend(self.settings.team_id.iter().map(|_| "assign"));
         for kind in jobs {
             let subject = if kind == "enrich" { row.user.as_str() } else { id.as_str() };
@@ -41,9 +44,9 @@ impl Chat {
         match self.perform(&job).await {
             Ok(None) => self.store.finish_job(&job).await?,
             Ok(Some(again_ms)) => self.store.retry_job(&job.id, self.clock.now_ms() + again_ms).await?,
-            Err(error) if job.attempts < ATTEMPTS && !is_final(&error) => {
-                tracing::debug!(kind = job.kind, attempts = job.attempts, cause = %error, "job failed, will retry");
-                self.store.retry_job(&job.id, self.clock.now_ms() + backoff_ms(&error, job.attempts)).await?;
+            Err(error) if job.attempt < ATTEMPTS && !is_final(&error) => {
+                tracing::debug!(kind = job.kind, attempt = job.attempt, cause = %error, "job failed, will retry");
+                self.store.retry_job(&job.id, self.clock.now_ms() + backoff_ms(&error, job.attempt)).await?;
             }
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -70,11 +73,22 @@ impl Chat {
         let Some(id) = ConversationId::parse(&job.subject) else { return Ok(None) };
         match job.kind.as_str() {
             "refresh" => {
-                self.refresh(&id, Class::Refresh).await?;
+                let applied = self.refresh(&id, Class::Refresh).await?;
+                if job.payload == SWEPT && matches!(applied, Applied::Changed { .. }) {
+                    self.count_repair();
+                }
             }
             "read" => self.intercom.mark_read(&id).await?,
             "closed" => self.note_once(&id, "Closed by the customer.", job).await?,
-            "topic_note" => self.note_once(&id, &topic_note(&opening(job)?), job).await?,
+            "opening_note" => self.note_once(&id, &opening_note(&opening(job)?), job).await?,
+            "twice" => {
+                let text = "The customer's message arrived here twice; the customer sees it once.";
+                self.note_once(&id, text, job).await?;
+            }
+            "duplicate" => {
+                self.intercom.close(&id).await?;
+                self.intercom.tag(&id, "aw-duplicate").await?;
+            }
             "topic_tag" => {
                 if let Some(topic) = opening(job)?.topic {
                     self.intercom.tag(&id, &topic_tag(&topic)).await?;
@@ -94,7 +108,7 @@ impl Chat {
     async fn note_once(&self, id: &ConversationId, text: &str, job: &Job) -> Result<()> {
         let since_s = job.created_ms.div_euclid(1000);
         let is_it = |html: &str| view::normalised_html(html) == view::normalised_text(text);
-        if job.attempts > 0 && self.intercom.has_note(id, since_s, is_it).await? {
+        if job.attempt > 1 && self.intercom.has_note(id, since_s, is_it).await? {
             return Ok(());
         }
         Ok(self.intercom.note(id, &view::html_of_plain(text)).await?)
@@ -105,7 +119,8 @@ fn opening(job: &Job) -> Result<Opening> {
     serde_json::from_str(&job.payload).map_err(Error::internal)
 }
 
-fn topic_note(opening: &Opening) -> String {
+/// Topic and context for the operators: the contact takes only attributes that the workspace has.
+fn opening_note(opening: &Opening) -> String {
     let mut lines = Vec::new();
     if let Some(topic) = &opening.topic {
         lines.push(topic.line());
@@ -129,7 +144,7 @@ fn is_final(error: &Error) -> bool {
 }
 
 /// One second, doubled to ten minutes, or what Intercom asked for if that is longer.
-fn backoff_ms(error: &Error, attempts: i64) -> i64 {
+fn backoff_ms(error: &Error, attempt: i64) -> i64 {
     let asked_ms = error.retry_after_s().and_then(|s| i64::try_from(s).ok()).unwrap_or(0).saturating_mul(1000);
-    (1_000_i64 << attempts.clamp(0, 10)).min(600_000).max(asked_ms)
+    (1_000_i64 << (attempt - 1).clamp(0, 10)).min(600_000).max(asked_ms)
 }

@@ -3,6 +3,7 @@
 //! A head is published after the commit that changed its conversation, by the revision that commit gave it:
 //! an older head never replaces a newer one, so a slow reader of the database cannot undo a writer.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -48,6 +49,11 @@ impl From<&Conversation> for Head {
     }
 }
 
+/// Without news, Intercom is asked about a polled conversation after this long, then after twice as long …
+const FIRST_GAP_MS: i64 = 15_000;
+/// … up to this.
+const LAST_GAP_MS: i64 = 240_000;
+
 /// The heads of the conversations in use; bounded, the least useful go first, never one that somebody waits on.
 #[derive(Debug)]
 pub struct Heads(Cache<ConversationId, Arc<Place>, UnitWeighter, DefaultHashBuilder, KeepWaitedFor>);
@@ -57,6 +63,10 @@ pub struct Heads(Cache<ConversationId, Arc<Place>, UnitWeighter, DefaultHashBuil
 pub struct Place {
     head: RwLock<Option<Head>>,
     changed: Notify,
+    /// When Intercom should be asked about a conversation that is polled, Unix milliseconds.
+    ask_ms: AtomicI64,
+    /// After how long without news the next time, milliseconds.
+    gap_ms: AtomicI64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +117,25 @@ impl Heads {
 
 impl Place {
     fn empty() -> Self {
-        Self { head: RwLock::new(None), changed: Notify::new() }
+        let (ask_ms, gap_ms) = (AtomicI64::new(0), AtomicI64::new(FIRST_GAP_MS));
+        Self { head: RwLock::new(None), changed: Notify::new(), ask_ms, gap_ms }
+    }
+
+    /// Somebody polls: whether Intercom should be asked, since there has been no news for 15 s, then 30 s and so on
+    /// to four minutes. True for one poll of many.
+    pub fn is_quiet(&self, now_ms: i64) -> bool {
+        let due_ms = self.ask_ms.load(Ordering::Relaxed);
+        if now_ms < due_ms {
+            return false;
+        }
+        let gap_ms = self.gap_ms.load(Ordering::Relaxed);
+        let next_ms = now_ms.saturating_add(gap_ms);
+        let first = due_ms == 0;
+        let won = self.ask_ms.compare_exchange(due_ms, next_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if won && !first {
+            self.gap_ms.store((gap_ms * 2).min(LAST_GAP_MS), Ordering::Relaxed);
+        }
+        won && !first
     }
 
     /// The head as it is now; `None` once the conversation is gone.
@@ -121,6 +149,9 @@ impl Place {
         if current.as_ref().is_none_or(|current| current.revision < head.revision) {
             *current = Some(head);
             drop(current);
+            // News: the wait begins anew with the next poll.
+            self.gap_ms.store(FIRST_GAP_MS, Ordering::Relaxed);
+            self.ask_ms.store(0, Ordering::Relaxed);
             self.changed.notify_waiters();
         }
     }
@@ -191,6 +222,18 @@ mod tests {
         let place = heads.publish(&id("1"), head(10, 1));
         heads.remove(&id("1"));
         assert_eq!(place.beyond(10, Duration::from_secs(30), &clock).await, None);
+    }
+
+    #[test]
+    fn a_polled_conversation_is_asked_about_ever_more_rarely_until_there_is_news() {
+        let heads = Heads::new(10);
+        let place = heads.publish(&id("1"), head(10, 1));
+        let asked = |from_s: i64, to_s: i64| -> Vec<i64> {
+            (from_s..to_s).filter(|second| place.is_quiet(1_000_000 + second * 1000)).collect()
+        };
+        assert_eq!(asked(0, 300), [15, 30, 60, 120, 240]);
+        heads.publish(&id("1"), head(11, 2));
+        assert_eq!(asked(300, 350), [315, 330]);
     }
 
     #[test]

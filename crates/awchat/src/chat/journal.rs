@@ -14,6 +14,8 @@ pub const ADOPT_MS: i64 = 600_000;
 const INTENT_MS: i64 = 600_000;
 /// An answered 5xx has had its effect by then, or never has, in milliseconds.
 const ANSWERED_SETTLE_MS: i64 = 1_000;
+/// What a request may spend on waiting for its turn, in milliseconds.
+const QUEUE_MS: i64 = 1_000;
 /// Between two looks for a message whose fate is unknown, in milliseconds.
 pub const LOOK_MS: i64 = 2_000;
 
@@ -80,16 +82,23 @@ pub fn unknown(row: Outbound, answered: bool, now_ms: i64, patience: Patience) -
     Outbound { state: Journal::Unknown, ambiguous: true, settle_until_ms, ..row }
 }
 
-/// The process that was sending has died: it may have been applied, as late as after a timeout.
-pub fn orphaned(row: Outbound, patience: Patience) -> Outbound {
-    let answer_due_ms = row.attempt_ms.saturating_add(patience.timeout_ms);
+/// The process that was sending has died: it may have been applied, as late as after a timeout. The request was
+/// written before now, but not necessarily when the attempt began: it may have waited for its turn, or be the second
+/// after a refused connection.
+pub fn orphaned(row: Outbound, now_ms: i64, patience: Patience) -> Outbound {
+    let latest_start_ms = row.attempt_ms.saturating_add(patience.timeout_ms / 2 + QUEUE_MS);
+    let answer_due_ms = latest_start_ms.min(now_ms.max(row.attempt_ms)).saturating_add(patience.timeout_ms);
     unknown(row, false, answer_due_ms, patience)
 }
 
-/// Intercom was asked at `asked_ms` and did not have the message.
-pub fn absent(row: Outbound, asked_ms: i64) -> Outbound {
-    let is_final = row.state == Journal::Unknown && asked_ms >= row.settle_until_ms;
-    if is_final { Outbound { state: Journal::Abandoned, ..row } } else { row }
+/// Whether a row that was not at Intercom when it was asked at `asked_ms` will never be.
+pub fn is_absent(row: &Outbound, asked_ms: i64) -> bool {
+    row.state == Journal::Unknown && asked_ms >= row.settle_until_ms
+}
+
+/// Sent once more without being asked for, and certainly without effect: it still waits to be.
+pub fn deferred(row: Outbound) -> Outbound {
+    Outbound { state: Journal::Unknown, ..row }
 }
 
 /// Certainly without effect: refused by Intercom, or never sent.
@@ -111,7 +120,7 @@ pub fn answered(row: Outbound) -> Outbound {
 /// Whether a row that turned out not to be at Intercom is sent without being asked for: its process died, so the
 /// client was told nothing and the wish stands, for a while.
 pub fn is_still_wanted(row: &Outbound, now_ms: i64) -> bool {
-    row.state == Journal::Abandoned && !row.told && now_ms.saturating_sub(row.created_ms) < INTENT_MS
+    !row.told && now_ms.saturating_sub(row.created_ms) < INTENT_MS
 }
 
 /// Whether later messages of the conversation wait for this one.
@@ -128,4 +137,94 @@ pub fn retry_after_s(row: &Outbound, now_ms: i64) -> u64 {
 /// Milliseconds until the next look.
 pub fn next_look_ms(row: &Outbound, now_ms: i64) -> i64 {
     row.settle_until_ms.saturating_sub(now_ms).clamp(LOOK_MS, 5 * LOOK_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::UserId;
+
+    const PATIENCE: Patience = Patience { timeout_ms: 10_000, settle_ms: 30_000 };
+    const BEGUN_MS: i64 = 1_000_000;
+
+    fn row(state: Journal) -> Outbound {
+        let text = String::new;
+        Outbound {
+            id: text(),
+            user: UserId::parse("ada").expect("a user id"),
+            conversation: None,
+            kind: Kind::Reply,
+            route: text(),
+            key: None,
+            fingerprint: "same".to_owned(),
+            content: text(),
+            body: text(),
+            payload: text(),
+            state,
+            attempts: 1,
+            ambiguous: false,
+            told: false,
+            attempt_ms: BEGUN_MS,
+            settle_until_ms: 0,
+            part_id: None,
+            response: None,
+            created_ms: BEGUN_MS,
+        }
+    }
+
+    #[test]
+    fn a_repeated_request_is_looked_for_replayed_or_sent_as_its_row_says() {
+        use Journal::{Abandoned, Rejected, Sending, Sent, Unknown};
+        assert_eq!(on_request(None, "same"), Next::Send);
+        for (state, next) in [
+            (Sending, Next::Look),
+            (Unknown, Next::Look),
+            (Sent, Next::Replay),
+            (Rejected, Next::Send),
+            (Abandoned, Next::Send),
+        ] {
+            assert_eq!(on_request(Some(&row(state)), "same"), next, "{state:?}");
+            assert_eq!(on_request(Some(&row(state)), "other"), Next::Mismatch, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn absence_is_final_when_a_request_written_at_the_last_moment_has_settled() {
+        // Killed `after` the attempt began and started again `later`: when the last request can have been written.
+        for (restarted_after_ms, last_written_ms) in [
+            (0, 0),
+            (1_200, 1_200),
+            (6_000, 6_000),
+            // Half a timeout for the attempts before the last, and a second in the queue.
+            (3_600_000, 6_000),
+            // A clock that was set back.
+            (-5_000, 0),
+        ] {
+            let orphan = orphaned(row(Journal::Sending), BEGUN_MS + restarted_after_ms, PATIENCE);
+            let expected = BEGUN_MS + last_written_ms + PATIENCE.timeout_ms + PATIENCE.settle_ms;
+            assert_eq!(orphan.settle_until_ms, expected, "{restarted_after_ms}");
+            assert!(orphan.ambiguous && !is_absent(&orphan, expected - 1) && is_absent(&orphan, expected));
+        }
+    }
+
+    #[test]
+    fn an_answered_failure_settles_soon_and_a_new_conversation_late() {
+        let settles_after = |kind, answered| {
+            let row = Outbound { kind, ..row(Journal::Sending) };
+            unknown(row, answered, BEGUN_MS, PATIENCE).settle_until_ms - BEGUN_MS
+        };
+        assert_eq!(settles_after(Kind::Reply, true), 1_000);
+        assert_eq!(settles_after(Kind::Reply, false), 30_000);
+        assert_eq!(settles_after(Kind::Create, true), 60_000);
+        assert_eq!(settles_after(Kind::Create, false), 60_000);
+    }
+
+    #[test]
+    fn what_nobody_was_told_about_is_wanted_for_ten_minutes() {
+        let unknown = row(Journal::Unknown);
+        assert!(is_still_wanted(&unknown, BEGUN_MS + INTENT_MS - 1));
+        assert!(!is_still_wanted(&unknown, BEGUN_MS + INTENT_MS));
+        assert!(!is_still_wanted(&told(unknown.clone()), BEGUN_MS));
+        assert!(is_still_wanted(&sending(told(unknown), BEGUN_MS), BEGUN_MS), "asked for again, it is wanted again");
+    }
 }

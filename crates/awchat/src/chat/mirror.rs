@@ -10,7 +10,7 @@ use super::view::{self, Seen, Snapshot};
 use crate::model::{AuthorKind, Message, State};
 use crate::store::conversations::Conversation;
 use crate::store::messages::Known;
-use crate::store::outbound::{Journal, Outbound};
+use crate::store::outbound::{Journal, Kind, Outbound};
 
 /// Where a snapshot comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Plan {
     pub updated_at: i64,
     /// The `truth_ms` to keep.
     pub truth_ms: i64,
+    /// Everything up to this `updated_at` is here, as asked for at this time.
+    pub whole: Option<(i64, i64)>,
     /// A hint told us something new that is not our own doing: ask Intercom.
     pub ask: bool,
 }
@@ -78,6 +80,20 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.put.is_empty() && self.state.is_none() && self.rated.is_none() && !self.becomes_ticket
     }
+}
+
+/// Whether a conversation that the mirror does not have yet was made by a request that had made one before.
+pub fn is_duplicate(rows: &[Outbound], snapshot: &Snapshot) -> bool {
+    snapshot.messages.iter().any(|seen| {
+        let of = |row: &&Outbound| {
+            row.kind == Kind::Create
+                && row.state == Journal::Sent
+                && row.attempts > 1
+                && row.conversation.as_ref().is_some_and(|own| *own != snapshot.id)
+                && row.content == content_of(seen)
+        };
+        seen.is_source && seen.message.author.kind == AuthorKind::User && rows.iter().any(|row| of(&row))
+    })
 }
 
 /// The fingerprint of a message's content: alike for HTML and plain text of the same words.
@@ -173,6 +189,9 @@ fn state(plan: &mut Plan, before: &Conversation, snapshot: &Snapshot, origin: &O
     }
     if let Origin::Answer { asked_ms, .. } = origin {
         plan.truth_ms = before.truth_ms.max(*asked_ms);
+    }
+    if let Origin::Answer { asked_ms, of: None } = origin {
+        plan.whole = Some((snapshot.updated_at, *asked_ms)).filter(|whole| *whole > (before.whole_at, before.whole_ms));
     }
     if *origin == Origin::Webhook && differs && (newer || same_second) {
         plan.ask = true;

@@ -1,6 +1,7 @@
 //! The domain: conversations between a user and the operators, mirrored from Intercom.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,11 +13,14 @@ use crate::store::Store;
 
 pub mod contacts;
 pub mod conversations;
+pub mod draft;
 pub mod followups;
 pub mod heads;
 pub mod journal;
 pub mod mirror;
+pub mod requests;
 pub mod sending;
+pub mod sweep;
 pub mod sync;
 mod turns;
 pub mod view;
@@ -30,13 +34,17 @@ pub struct Chat {
     settings: Settings,
     heads: heads::Heads,
     turns: turns::Turns,
-    requests: sending::Requests,
+    requests: requests::Requests,
     /// Owns what goes on after a client has hung up: a message that is being sent is sent to the end.
     tasks: TaskTracker,
     /// Rung when a webhook has been stored.
     received: Notify,
     /// Rung when a job may be due.
     work: Notify,
+    /// Conversations that somebody watches and nobody has told us of for a while.
+    watched: sweep::Watched,
+    /// What sweeps and watching found that no webhook had brought.
+    repairs: AtomicU64,
 }
 
 /// What of the configuration the domain needs.
@@ -60,10 +68,12 @@ impl Chat {
             settings,
             heads: heads::Heads::new(HEADS),
             turns: turns::Turns::default(),
-            requests: sending::Requests::default(),
+            requests: requests::Requests::default(),
             tasks: TaskTracker::new(),
             received: Notify::new(),
             work: Notify::new(),
+            watched: sweep::Watched::new(),
+            repairs: AtomicU64::new(0),
         })
     }
 

@@ -6,175 +6,43 @@
 //! brings a message of the user from Intercom binds it to its row (`mirror`), so every way of finding is one.
 //! A client that was told 502 sends again or not, as its user likes; this server never does so by itself.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use unicode_normalization::UnicodeNormalization;
 
-use super::contacts::Profile;
-use super::conversations::{Full, Summary};
+use super::draft::{Draft, opening};
 use super::journal::{self, Next, Patience};
-use super::mirror::{self, Origin, Put};
+use super::mirror::Origin;
+use super::requests::{Identity, Outcome, Sent};
 use super::{Chat, view};
 use crate::error::{Error, Result};
-use crate::id::{self, ContactId, ConversationId, UserId};
+use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
-use crate::model::{Message, Topic};
-use crate::store::conversations::Conversation;
-use crate::store::outbound::{Journal, Kind, Outbound};
+use crate::store::outbound::{Journal, Outbound};
 
-/// A message a user wants to send.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    /// Whose it is.
-    pub user: UserId,
-    /// What the user's contact at Intercom should know.
-    pub profile: Profile,
-    /// Into which conversation; `None` begins one.
-    pub conversation: Option<ConversationId>,
-    /// The client's `Idempotency-Key`.
-    pub key: Option<String>,
-    /// What Intercom is sent; for a conversation begun by its topic alone, the topic line.
-    pub body: String,
-    /// What goes with a new conversation.
-    pub opening: Opening,
+/// What a look at Intercom says of a row that had no end.
+enum Looked {
+    /// It has one now.
+    Ended(Outbound),
+    /// It is not there, and will not come.
+    Absent(Outbound),
+    /// Nobody knows yet.
+    Open(Outbound),
 }
 
-/// What goes with a new conversation, besides its text.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Opening {
-    /// What it is about.
-    pub topic: Option<Topic>,
-    /// Begun by its topic alone: the opening line is not the user's.
-    pub source_hidden: bool,
-    /// Context about the user's device and place.
-    pub meta: serde_json::Map<String, serde_json::Value>,
-    /// What the user's contact at Intercom should know.
-    #[serde(default)]
-    pub profile: Profile,
-}
-
-/// The answer to a message that Intercom has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// The body, the same bytes for the same request.
-    pub body: Arc<str>,
-    /// It was given before.
-    pub replayed: bool,
-}
-
-/// How sending ended, in words that several waiting requests can share.
-#[derive(Clone, Debug)]
-enum Outcome {
-    Sent(Sent),
-    Mismatch,
-    NotFound,
-    Refused,
-    Unavailable { retry_after_s: u64 },
-    Failed,
-}
-
-impl From<Outcome> for Result<Sent> {
-    fn from(outcome: Outcome) -> Self {
-        Err(match outcome {
-            Outcome::Sent(sent) => return Ok(sent),
-            Outcome::Mismatch => Error::IdempotencyMismatch,
-            Outcome::NotFound => Error::NotFound,
-            Outcome::Refused => Error::Validation("body: refused by the support desk".to_owned()),
-            Outcome::Unavailable { retry_after_s } => Error::Unavailable { retry_after_s, cause: None },
-            Outcome::Failed => Error::internal("a message could not be sent, see above"),
-        })
-    }
-}
-
-/// The requests that are being worked on: the same one, come again, waits for the first.
-#[derive(Debug, Default)]
-pub struct Requests(Mutex<HashMap<Identity, AtWork>>);
-
-/// A request that is being worked on: its fingerprint, and where its end will be told.
-type AtWork = (String, watch::Receiver<Option<Outcome>>);
-
-/// What makes two requests one: the key in its scope, or without a key the words.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Identity {
-    user: UserId,
-    route: String,
-    key_or_fingerprint: String,
+/// How an attempt to send a row ended.
+enum Attempted {
+    /// It is sent, or nobody knows and it is looked for.
+    Done(Outbound),
+    /// Intercom does not take it; `gone`: it no longer has the conversation.
+    Refused { gone: bool },
+    /// Certainly without effect; the row is still `sending`.
+    NotApplied(Outbound, CallError),
 }
 
 /// How long a request waits for its end before the client hears that it goes on.
 const DEADLINE: Duration = Duration::from_secs(15);
-
-impl Draft {
-    fn kind(&self) -> Kind {
-        if self.conversation.is_some() { Kind::Reply } else { Kind::Create }
-    }
-
-    fn route(&self) -> String {
-        match &self.conversation {
-            Some(id) => format!("/api/conversations/{id}/reply"),
-            None => "/api/conversations".to_owned(),
-        }
-    }
-
-    fn fingerprint(&self) -> String {
-        let mut digest = Sha256::new();
-        digest.update(self.route());
-        digest.update([0]);
-        digest.update(self.body.nfc().collect::<String>());
-        digest.update([0]);
-        // The topic and the device's context are part of the request, the token's claims are not.
-        let opening = Opening { profile: Profile::default(), ..self.opening.clone() };
-        digest.update(serde_json::to_vec(&opening).unwrap_or_default());
-        hex::encode(digest.finalize())
-    }
-
-    fn row(&self, now_ms: i64) -> Result<Outbound> {
-        Ok(Outbound {
-            id: id::random(),
-            user: self.user.clone(),
-            conversation: self.conversation.clone(),
-            kind: self.kind(),
-            route: self.route(),
-            key: self.key.clone(),
-            fingerprint: self.fingerprint(),
-            content: mirror::content(&self.body),
-            body: self.body.clone(),
-            payload: serde_json::to_string(&self.opening).map_err(Error::internal)?,
-            state: Journal::Sending,
-            attempts: 1,
-            ambiguous: false,
-            told: false,
-            attempt_ms: now_ms,
-            settle_until_ms: 0,
-            part_id: None,
-            response: None,
-            created_ms: now_ms,
-        })
-    }
-}
-
-/// What went with a new conversation.
-pub fn opening(row: &Outbound) -> Result<Opening> {
-    serde_json::from_str(&row.payload).map_err(Error::internal)
-}
-
-/// The answer's body to a message that was found at Intercom.
-pub fn response(row: &Outbound, put: &Put, conversation: &Conversation) -> Result<String> {
-    match row.kind {
-        Kind::Reply => serde_json::to_string(&put.message),
-        Kind::Create => {
-            let messages: Vec<Message> = if put.hidden { Vec::new() } else { vec![put.message.clone()] };
-            let summary = Summary::of(conversation, messages.last().cloned());
-            serde_json::to_string(&Full::of(summary, messages, conversation.last_position))
-        }
-    }
-    .map_err(Error::internal)
-}
 
 impl Chat {
     /// Sends a message, or finds out what became of it if it is the same request again.
@@ -184,43 +52,56 @@ impl Chat {
     /// with another payload; `Conflict` when its key is still at work after 15 s; `NotFound` when the
     /// conversation is gone; `Validation` when Intercom refuses the text.
     pub async fn submit(self: &Arc<Self>, draft: Draft) -> Result<Sent> {
+        let identity = Identity::of(&draft);
+        let (user, route, fingerprint) = (draft.user.clone(), draft.route(), draft.fingerprint());
         let has_key = draft.key.is_some();
         let Some(mut outcome) = self.join_or_start(draft) else { return Outcome::Mismatch.into() };
-        let end = outcome.wait_for(Option::is_some);
-        match tokio::time::timeout(DEADLINE, end).await {
-            Ok(Ok(outcome)) => outcome.clone().unwrap_or(Outcome::Failed).into(),
-            Ok(Err(_)) => Outcome::Failed.into(),
-            Err(_) if has_key => Err(Error::Conflict),
-            Err(_) => Outcome::Unavailable { retry_after_s: 1 }.into(),
+        tokio::select! {
+            biased;
+            end = outcome.wait_for(Option::is_some) => return ended(end),
+            () = self.clock.sleep(DEADLINE) => {}
         }
+        if has_key {
+            return Err(Error::Conflict);
+        }
+        if self.requests.tell(&identity) {
+            // Durably: should the process die now, the message must not be sent once more unasked.
+            self.store.tell_outbound_open(&user, &route, &fingerprint).await?;
+            return Outcome::Unavailable { retry_after_s: 1 }.into();
+        }
+        // It has just come to its end.
+        ended(outcome.wait_for(Option::is_some).await)
     }
 
     /// The end of this request: that of the same one already at work, or of a new one. `None`: its key is at
     /// work with another payload.
     fn join_or_start(self: &Arc<Self>, draft: Draft) -> Option<watch::Receiver<Option<Outcome>>> {
-        let fingerprint = draft.fingerprint();
-        let key_or_fingerprint = draft.key.clone().unwrap_or_else(|| fingerprint.clone());
-        let identity = Identity { user: draft.user.clone(), route: draft.route(), key_or_fingerprint };
-        let mut requests = self.requests.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at_work, outcome)) = requests.get(&identity) {
-            return (*at_work == fingerprint).then(|| outcome.clone());
-        }
-        let (end, outcome) = watch::channel(None);
-        requests.insert(identity.clone(), (fingerprint, outcome.clone()));
-        drop(requests);
+        let identity = Identity::of(&draft);
+        let (outcome, end) = self.requests.join_or_begin(&identity, &draft.fingerprint())?;
+        let Some(end) = end else { return Some(outcome) };
         let chat = Arc::clone(self);
         self.tasks.spawn(async move {
-            let outcome = chat.send_or_find(&draft).await.unwrap_or_else(|error| {
+            let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|error| {
                 tracing::error!(cause = %error, source = ?std::error::Error::source(&error), "message not sent");
                 Outcome::Failed
             });
-            chat.requests.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&identity);
+            chat.requests.end(&identity);
             end.send_replace(Some(outcome));
         });
         Some(outcome)
     }
 
-    async fn send_or_find(&self, draft: &Draft) -> Result<Outcome> {
+    /// Works on a request to its end; it is no longer at work when this returns well.
+    async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+        let outcome = self.send_or_find(draft, identity).await?;
+        // Somebody heard 502 while it was being sent: a retry without a key must find it, unless it has come already.
+        if let (Some(told), Outcome::Sent { row, .. }) = (self.requests.end_unless_told(identity), &outcome) {
+            self.store.tell_outbound(row, told).await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
         let (route, fingerprint) = (draft.route(), draft.fingerprint());
         let earlier = match &draft.key {
@@ -236,68 +117,116 @@ impl Chat {
                 Next::Mismatch => Ok(Outcome::Mismatch),
                 Next::Replay => self.replay(row).await,
                 Next::Look => match self.look(row).await? {
-                    found if !journal::blocks(&found) => {
-                        row = Some(found);
+                    Looked::Open(row) => self.tell(row).await,
+                    Looked::Absent(row) => self.send(Some(row), draft, identity).await,
+                    Looked::Ended(ended) => {
+                        row = Some(ended);
                         continue;
                     }
-                    unknown => self.tell(unknown).await,
                 },
-                Next::Send => self.send(row, draft).await,
+                Next::Send => self.send(row, draft, identity).await,
             };
         }
     }
 
     /// Sends a new message, or one that came before and is certainly not at Intercom.
-    async fn send(&self, row: Option<Outbound>, draft: &Draft) -> Result<Outcome> {
-        // Before anything is stored: a 502 must never turn into a message later.
-        if let Err(closed) = self.intercom.gate() {
-            return Ok(unavailable(&closed));
-        }
-        if let Some(retry_after_s) = self.blocked(&draft.user, draft.conversation.as_ref()).await? {
-            return Ok(Outcome::Unavailable { retry_after_s });
-        }
-        let contact = match self.contact_of(&draft.user, &draft.profile).await {
-            Err(Error::Unavailable { retry_after_s, .. }) => return Ok(Outcome::Unavailable { retry_after_s }),
-            contact => contact?,
-        };
-        match row {
-            Some(row) => self.attempt_again(&row.id, contact).await,
-            None => {
+    async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+        let ready = self.ready(row.as_ref(), draft, identity).await?;
+        let (row, contact) = match (row, ready) {
+            (None, Err(retry_after_s)) => return Ok(Outcome::Unavailable { retry_after_s }),
+            (Some(row), Err(retry_after_s)) => {
+                self.advance(&row.id, journal::told).await?;
+                return Ok(Outcome::Unavailable { retry_after_s });
+            }
+            (Some(row), Ok(contact)) => (self.begin_again(&row.id).await?, contact),
+            (None, Ok(contact)) => {
                 let row = draft.row(self.clock.now_ms())?;
                 let mut tx = self.store.begin().await?;
                 tx.insert_outbound(&row).await?;
                 tx.commit().await?;
-                self.attempt(row, contact).await
+                (row, contact)
+            }
+        };
+        if row.state == Journal::Sent {
+            return Ok(answer(&row, true)); // A webhook found it meanwhile.
+        }
+        match self.attempt(row, contact).await? {
+            Attempted::Done(row) => self.tell(row).await,
+            Attempted::Refused { gone: true } => Ok(Outcome::NotFound),
+            Attempted::Refused { gone: false } => Ok(Outcome::Refused),
+            Attempted::NotApplied(row, error) => {
+                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+                Ok(unavailable(&error))
             }
         }
     }
 
-    /// A message of this conversation whose fate is unknown comes first: how long to wait, if it still is.
-    async fn blocked(&self, user: &UserId, conversation: Option<&ConversationId>) -> Result<Option<u64>> {
-        let Some(row) = self.store.outbound_unresolved(user, conversation).await? else { return Ok(None) };
-        let row = self.resolve(row).await?;
-        Ok(journal::blocks(&row).then(|| journal::retry_after_s(&row, self.clock.now_ms())))
+    /// Whether a message can go now: by which contact, or after how many seconds to ask again. Asked before anything
+    /// is stored, since a 502 must never turn into a message later.
+    async fn ready(
+        &self,
+        row: Option<&Outbound>,
+        draft: &Draft,
+        identity: &Identity,
+    ) -> Result<std::result::Result<ContactId, u64>> {
+        if self.requests.is_told(identity) {
+            return Ok(Err(1));
+        }
+        if let Err(closed) = self.intercom.gate() {
+            return Ok(Err(retry_after_s(&closed)));
+        }
+        // A message of this conversation whose fate is unknown comes first.
+        let unresolved = self.store.outbound_unresolved(&draft.user, draft.conversation.as_ref()).await?;
+        if let Some(other) = unresolved.filter(|other| row.is_none_or(|row| row.id != other.id)) {
+            let other = self.resolve(other).await?;
+            if journal::blocks(&other) {
+                return Ok(Err(journal::retry_after_s(&other, self.clock.now_ms())));
+            }
+        }
+        match self.contact_of(&draft.user, &draft.profile).await {
+            Err(Error::Unavailable { retry_after_s, .. }) => Ok(Err(retry_after_s)),
+            contact => contact.map(Ok),
+        }
     }
 
     /// Looks for a message whose fate is unknown; one that is not there, and that nobody was told about, is sent once
-    /// more. The caller has the turn.
+    /// more. Until that has an end it stays unknown, so that it is neither overtaken nor forgotten. The caller has
+    /// the turn.
     async fn resolve(&self, row: Outbound) -> Result<Outbound> {
-        let row = self.look(Some(row)).await?;
-        if !journal::is_still_wanted(&row, self.clock.now_ms()) || self.intercom.gate().is_err() {
-            return Ok(row);
+        let row = match self.look(Some(row)).await? {
+            Looked::Ended(row) | Looked::Open(row) => return Ok(row),
+            Looked::Absent(row) => row,
+        };
+        if !journal::is_still_wanted(&row, self.clock.now_ms()) {
+            return self.advance(&row.id, |row| journal::not_applied(row, false)).await;
         }
         let profile = opening(&row)?.profile;
-        let Ok(contact) = self.contact_of(&row.user, &profile).await else { return Ok(row) };
-        self.attempt_again(&row.id, contact).await?;
-        self.advance(&row.id, |row| row).await
+        let (Ok(()), Ok(contact)) = (self.intercom.gate(), self.contact_of(&row.user, &profile).await) else {
+            return Ok(row);
+        };
+        let row = self.begin_again(&row.id).await?;
+        if row.state == Journal::Sent {
+            return Ok(row);
+        }
+        match self.attempt(row.clone(), contact).await? {
+            Attempted::Done(row) => Ok(row),
+            Attempted::Refused { .. } => self.advance(&row.id, |row| row).await,
+            Attempted::NotApplied(row, error) => {
+                tracing::warn!(cause = %error, "a message that nobody was told about waits to be sent once more");
+                self.advance(&row.id, journal::deferred).await
+            }
+        }
     }
 
-    /// Asks Intercom for the message: found, the row is `sent`; absent for good, it is `abandoned`.
-    async fn look(&self, row: Option<Outbound>) -> Result<Outbound> {
+    /// Asks Intercom for the message.
+    async fn look(&self, row: Option<Outbound>) -> Result<Looked> {
         let row = row.ok_or_else(|| Error::internal("there is no row to look for"))?;
         let row = match row.state {
             // Left behind by a failing database.
-            Journal::Sending => self.advance(&row.id, |row| journal::orphaned(row, self.patience())).await?,
+            Journal::Sending => {
+                let now_ms = self.clock.now_ms();
+                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.patience())).await?
+            }
             _ => row,
         };
         let asked_ms = self.clock.now_ms();
@@ -305,17 +234,25 @@ impl Chat {
             Some(conversation) => self.refresh(conversation, Class::Reconcile).await.map(|_| ()),
             None => self.look_for_new_conversations(&row).await,
         };
-        match looked {
-            Ok(()) => self.advance(&row.id, |row| journal::absent(row, asked_ms)).await,
-            Err(Error::Unavailable { .. }) => self.advance(&row.id, |row| row).await,
-            Err(other) => Err(other),
-        }
+        let has_answer = match looked {
+            Ok(()) => true,
+            Err(Error::Unavailable { .. }) => false,
+            Err(other) => return Err(other),
+        };
+        let row = self.advance(&row.id, |row| row).await?;
+        Ok(match journal::blocks(&row) {
+            false => Looked::Ended(row),
+            true if has_answer && journal::is_absent(&row, asked_ms) => Looked::Absent(row),
+            true => Looked::Open(row),
+        })
     }
 
     /// A new conversation has no id to ask for: the user's latest ones are read instead.
     async fn look_for_new_conversations(&self, row: &Outbound) -> Result<()> {
-        let Some(contact) = self.store.contact(&row.user).await? else { return Ok(()) };
-        let page = self.intercom.search_of_contact(&contact.contact_id, None, Class::Reconcile).await?;
+        let Some(contact) = self.store.contact(&row.user).await?.and_then(|contact| contact.contact_id) else {
+            return Ok(());
+        };
+        let page = self.intercom.search_of_contact(&contact, None, Class::Reconcile).await?;
         for conversation in page.conversations {
             let Some(snapshot) = view::snapshot(&conversation) else { continue };
             let recent = snapshot.created_at >= row.created_ms.div_euclid(1000) - 60;
@@ -326,43 +263,39 @@ impl Chat {
         Ok(())
     }
 
-    async fn attempt_again(&self, id: &str, contact: ContactId) -> Result<Outcome> {
-        let row = self.advance(id, |row| journal::sending(row, self.clock.now_ms())).await?;
-        // A webhook may have found it meanwhile.
-        if row.state == Journal::Sent { Ok(answer(&row, true)) } else { self.attempt(row, contact).await }
+    async fn begin_again(&self, id: &str) -> Result<Outbound> {
+        self.advance(id, |row| journal::sending(row, self.clock.now_ms())).await
     }
 
-    /// Sends a row that is durably `sending`, and makes its end durable.
-    async fn attempt(&self, row: Outbound, contact: ContactId) -> Result<Outcome> {
+    /// Sends a row that is durably `sending`, and makes its end durable, unless it was certainly not applied.
+    async fn attempt(&self, mut row: Outbound, contact: ContactId) -> Result<Attempted> {
         let mut posted = self.post(&row, &contact).await;
         if matches!(&posted, Err(CallError::Rejected { status: 404, .. })) {
             // Which of the two is gone, the contact or the conversation? A contact made anew tells.
             self.store.forget_contact(&contact).await?;
             let profile = opening(&row)?.profile;
             if let Some(anew) = self.contact_of(&row.user, &profile).await.ok().filter(|anew| *anew != contact) {
+                row = self.begin_again(&row.id).await?;
                 posted = self.post(&row, &anew).await;
             }
         }
-        let now_ms = self.clock.now_ms();
         match posted {
             Ok(()) => {
                 let row = self.advance(&row.id, |row| row).await?;
-                if row.state == Journal::Sent { Ok(answer(&row, false)) } else { self.unknown(row, true).await }
+                if row.state == Journal::Sent { Ok(Attempted::Done(row)) } else { self.unknown(row, true).await }
             }
             Err(CallError::Ambiguous { answered }) => self.unknown(row, answered).await,
             Err(CallError::Rejected { status, code }) => {
                 tracing::warn!(status, code, "intercom refused a message");
                 let row = self.advance(&row.id, |row| journal::not_applied(row, true)).await?;
                 let Some(conversation) = row.conversation.as_ref().filter(|_| status == 404) else {
-                    return Ok(Outcome::Refused);
+                    return Ok(Attempted::Refused { gone: false });
                 };
+                let now_ms = self.clock.now_ms();
                 self.store.enqueue("refresh", conversation.as_str(), "{}", now_ms, now_ms).await?;
-                Ok(Outcome::NotFound)
+                Ok(Attempted::Refused { gone: true })
             }
-            Err(not_applied) => {
-                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
-                Ok(unavailable(&not_applied))
-            }
+            Err(not_applied) => Ok(Attempted::NotApplied(row, not_applied)),
         }
     }
 
@@ -377,9 +310,8 @@ impl Chat {
             }
             None => {
                 let created = self.intercom.create(contact, &row.body, &[]).await?;
-                let created_at = created.created_at.unwrap_or_else(|| asked_ms.div_euclid(1000));
-                let snapshot =
-                    view::opened(created.conversation_id, created.message_id, contact, &row.body, created_at);
+                let name = opening(row).ok().and_then(|opening| opening.profile.name);
+                let snapshot = view::opened(created, contact, name, &row.body, asked_ms.div_euclid(1000));
                 self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await
             }
         };
@@ -390,15 +322,15 @@ impl Chat {
         })
     }
 
-    /// Nobody knows whether Intercom has the message: look at once, and say so if it is not found.
-    async fn unknown(&self, row: Outbound, answered: bool) -> Result<Outcome> {
+    /// Nobody knows whether Intercom has the message: look at once.
+    async fn unknown(&self, row: Outbound, answered: bool) -> Result<Attempted> {
         let now_ms = self.clock.now_ms();
         let row = self.advance(&row.id, |row| journal::unknown(row, answered, now_ms, self.patience())).await?;
         if journal::blocks(&row) {
             self.store.enqueue("settle", &row.id, "{}", now_ms + journal::LOOK_MS, now_ms).await?;
         }
-        let row = self.look(Some(row)).await?;
-        if row.state == Journal::Sent { Ok(answer(&row, false)) } else { self.tell(row).await }
+        let (Looked::Ended(row) | Looked::Open(row) | Looked::Absent(row)) = self.look(Some(row)).await?;
+        Ok(Attempted::Done(row))
     }
 
     async fn replay(&self, row: Option<Outbound>) -> Result<Outcome> {
@@ -453,12 +385,17 @@ impl Chat {
         for row in self.store.outbound_open().await? {
             if row.state == Journal::Sending {
                 tracing::warn!(row = row.id, "a message was being sent when the process died; looking for it");
-                self.advance(&row.id, |row| journal::orphaned(row, self.patience())).await?;
+                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.patience())).await?;
             }
             self.store.enqueue("settle", &row.id, "{}", now_ms, now_ms).await?;
         }
         Ok(())
     }
+}
+
+/// What a request hears of its end; without one, whoever worked on it is gone.
+fn ended(end: Result<watch::Ref<'_, Option<Outcome>>, watch::error::RecvError>) -> Result<Sent> {
+    end.ok().and_then(|outcome| outcome.clone()).unwrap_or(Outcome::Failed).into()
 }
 
 /// Messages of one conversation go one after the other, and so do one user's new conversations.
@@ -471,12 +408,16 @@ fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
 
 fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
-        Some(body) => Outcome::Sent(Sent { body: body.as_str().into(), replayed }),
+        Some(body) => Outcome::Sent { sent: Sent { body: body.as_str().into(), replayed }, row: row.id.clone() },
         None => Outcome::Failed,
     }
 }
 
 fn unavailable(error: &CallError) -> Outcome {
     tracing::warn!(cause = %error, "a message was not sent");
-    Outcome::Unavailable { retry_after_s: error.retry_after().map_or(1, |wait| wait.as_secs() + 1) }
+    Outcome::Unavailable { retry_after_s: retry_after_s(error) }
+}
+
+fn retry_after_s(error: &CallError) -> u64 {
+    error.retry_after().map_or(1, |wait| wait.as_secs() + 1)
 }

@@ -6,7 +6,7 @@
 use super::heads::Head;
 use super::mirror::{self, Origin, Plan, Put, PutKind};
 use super::view::{self, Event, Snapshot};
-use super::{Chat, sending};
+use super::{Chat, draft};
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 use crate::intercom::{Class, wire};
@@ -30,8 +30,12 @@ pub enum Applied {
     },
 }
 
-/// Events of one conversation that come within this time are one question to Intercom.
-const COALESCE_MS: i64 = 1_000;
+/// Events of one conversation that come within this time are one question to Intercom. More than a second: what
+/// happens in a second is all there once it is over.
+const COALESCE_MS: i64 = 1_500;
+
+/// A webhook that cannot be applied is tried this often, for about a day.
+const GIVE_UP: i64 = 150;
 
 impl Chat {
     /// Stores a webhook whose signature holds; `false` if it was here before. The worker applies it.
@@ -49,6 +53,10 @@ impl Chat {
         for received in &due {
             match self.apply_webhook(&received.raw).await {
                 Ok(()) => self.store.inbox_done(&received.id).await?,
+                Err(error) if received.attempts >= GIVE_UP => {
+                    tracing::error!(cause = ?error, "webhook given up; the sweep brings what it was about");
+                    self.store.inbox_done(&received.id).await?;
+                }
                 Err(error) => {
                     tracing::warn!(attempts = received.attempts, cause = %error, "webhook not applied, will retry");
                     let wait_ms = 500 << received.attempts.min(10);
@@ -135,11 +143,17 @@ impl Chat {
         let known = tx.known(&snapshot.id, &ids).await?;
         let plan = mirror::plan(&base.conversation, &known, &base.rows, snapshot, origin);
         if plan.is_empty() && !base.is_new {
+            if let Some((whole_at, whole_ms)) = plan.whole {
+                tx.set_whole(&snapshot.id, whole_at, whole_ms).await?;
+                tx.commit().await?;
+            }
             return Ok(if plan.ask { Applied::Changed { ask: true } } else { Applied::Unchanged });
         }
         let changed = self.write(&mut tx, &base, &plan, *origin != Origin::Webhook, now_ms).await?;
         tx.commit().await?;
-        self.heads.publish(&snapshot.id, Head::from(&changed));
+        if !changed.hidden {
+            self.heads.publish(&snapshot.id, Head::from(&changed));
+        }
         self.work.notify_one();
         Ok(Applied::Changed { ask: plan.ask })
     }
@@ -164,6 +178,10 @@ impl Chat {
             }
             let position = if put.hidden { 0 } else { tx.next_position(&changed.id, now_ms).await? };
             tx.put_message(&changed.id, &stored, position).await?;
+            if put.hidden && put.binds.is_none() {
+                tracing::warn!(conversation = %changed.id, "intercom has a message twice; the second is hidden");
+                tx.enqueue("twice", changed.id.as_str(), "{}", now_ms, now_ms).await?;
+            }
             if put.kind == PutKind::New && !put.hidden {
                 changed.active_ms = changed.active_ms.max(arrival_ms(put.message.created_at, now_ms));
             }
@@ -177,6 +195,7 @@ impl Chat {
         changed.is_ticket |= plan.becomes_ticket;
         changed.updated_at = plan.updated_at;
         changed.truth_ms = plan.truth_ms;
+        (changed.whole_at, changed.whole_ms) = plan.whole.unwrap_or((changed.whole_at, changed.whole_ms));
         let changed = tx.update_conversation(&changed).await?;
         for put in &plan.put {
             if let Some(row) = base.rows.iter().find(|row| put.binds.as_ref() == Some(&row.id)) {
@@ -188,7 +207,7 @@ impl Chat {
 
     /// A row of the journal has found its message at Intercom.
     async fn bind(&self, tx: &mut Tx, row: &Outbound, put: &Put, now: &Conversation, now_ms: i64) -> Result<()> {
-        let response = sending::response(row, put, now)?;
+        let response = draft::response(row, put, now)?;
         let sent = Outbound {
             conversation: Some(now.id.clone()),
             state: Journal::Sent,
@@ -216,8 +235,13 @@ async fn base(tx: &mut Tx, snapshot: &Snapshot, origin: &Origin, now_ms: i64) ->
     }
     let Some(user) = tx.user_of(&snapshot.contacts, &snapshot.users).await? else { return Ok(None) };
     let rows = tx.outbound_candidates(&user, &snapshot.id, true).await?;
-    let opening = mirror::creator(&rows, snapshot, origin).map(sending::opening).transpose()?.unwrap_or_default();
-    let conversation = first(snapshot, user, opening.topic, opening.source_hidden, now_ms);
+    let opening = mirror::creator(&rows, snapshot, origin).map(draft::opening).transpose()?.unwrap_or_default();
+    let mut conversation = first(snapshot, user, opening.topic, opening.source_hidden, now_ms);
+    if mirror::is_duplicate(&rows, snapshot) {
+        tracing::warn!(conversation = %snapshot.id, "intercom made a conversation twice; the second is closed and hidden");
+        conversation.hidden = true;
+        tx.enqueue("duplicate", snapshot.id.as_str(), "{}", now_ms, now_ms).await?;
+    }
     tx.insert_conversation(&conversation).await?;
     Ok(Some(Base { conversation, rows, is_new: true }))
 }
@@ -235,7 +259,10 @@ fn first(snapshot: &Snapshot, user: UserId, topic: Option<Topic>, source_hidden:
         source_hidden,
         created_at: snapshot.created_at,
         updated_at: snapshot.updated_at,
+        hidden: false,
         truth_ms: 0,
+        whole_at: 0,
+        whole_ms: 0,
         active_ms: arrival_ms(snapshot.created_at, now_ms),
         last_position: now_ms.div_euclid(1000),
         read_position: 0,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::id::{ContactId, ConversationId};
+use crate::intercom::conversations::Created;
 use crate::intercom::wire;
 use crate::model::{Attachment, Author, AuthorKind, Message, State};
 
@@ -91,30 +92,41 @@ pub enum Event {
     Ignored,
 }
 
+/// Topics whose notification carries a conversation.
+const OF_CONVERSATIONS: [&str; 13] = [
+    "conversation.user.created",
+    "conversation.user.replied",
+    "conversation.admin.replied",
+    "conversation.operator.replied",
+    "conversation.admin.single.created",
+    "conversation.admin.closed",
+    "conversation.admin.opened",
+    "conversation.admin.snoozed",
+    "conversation.admin.unsnoozed",
+    "conversation.admin.assigned",
+    "conversation.admin.open.assigned",
+    "conversation.read",
+    "conversation_part.redacted",
+];
+
+/// Whether a notification of this topic can have an effect. What cannot, internal notes above all, is not stored.
+pub fn matters(topic: &str) -> bool {
+    OF_CONVERSATIONS.contains(&topic)
+        || matches!(topic, "conversation.deleted" | "conversation_part.tag.created")
+        || matches!(topic, "contact.merged" | "contact.deleted" | "contact.archived")
+        || (topic.starts_with("ticket.") && topic != "ticket.note.created")
+}
+
 /// What a notification tells us; never fails. Whether it comes from our workspace is the caller's question.
 pub fn event(notification: &wire::Notification) -> Event {
     let nothing = Value::Null;
     let item = notification.data.as_ref().map_or(&nothing, |data| &data.item);
     match notification.topic.as_deref().unwrap_or_default() {
-        "conversation.deleted" => conversation_id(item).map_or(Event::Ignored, Event::Deleted),
-        "conversation.user.created"
-        | "conversation.user.replied"
-        | "conversation.admin.replied"
-        | "conversation.operator.replied"
-        | "conversation.admin.single.created"
-        | "conversation.admin.closed"
-        | "conversation.admin.opened"
-        | "conversation.admin.snoozed"
-        | "conversation.admin.unsnoozed"
-        | "conversation.admin.assigned"
-        | "conversation.admin.open.assigned"
-        | "conversation.read"
-        | "conversation_part.redacted" => parsed(item)
+        topic if !matters(topic) => Event::Ignored,
+        topic if OF_CONVERSATIONS.contains(&topic) => parsed(item)
             .and_then(|conversation| snapshot(&conversation))
             .map_or_else(|| refresh(item), |snapshot| Event::Conversation(Box::new(snapshot))),
-        "conversation_part.tag.created" => refresh(item),
-        "ticket.note.created" => Event::Ignored,
-        topic if topic.starts_with("ticket.") => refresh(item),
+        "conversation.deleted" => conversation_id(item).map_or(Event::Ignored, Event::Deleted),
         "contact.merged" => contact(item).map_or(Event::Ignored, |(survivor, contact)| Event::ContactMerged {
             survivor,
             from: contact.merged_from.and_then(|from| contact_id(from.id.as_ref())),
@@ -123,7 +135,7 @@ pub fn event(notification: &wire::Notification) -> Event {
         "contact.deleted" | "contact.archived" => {
             contact(item).map_or(Event::Ignored, |(id, _)| Event::ContactGone(id))
         }
-        _ => Event::Ignored,
+        _ => refresh(item),
     }
 }
 
@@ -161,16 +173,12 @@ pub fn snapshot(conversation: &wire::Conversation) -> Option<Snapshot> {
 }
 
 /// A conversation that was just begun: Intercom's answer holds ids, the rest is what was sent.
-pub fn opened(
-    id: ConversationId,
-    message_id: Option<String>,
-    contact: &ContactId,
-    text: &str,
-    created_at: i64,
-) -> Snapshot {
+pub fn opened(created: Created, contact: &ContactId, name: Option<String>, text: &str, asked_s: i64) -> Snapshot {
+    let Created { conversation_id: id, message_id, created_at } = created;
+    let created_at = created_at.unwrap_or(asked_s);
     let message = Message {
         id: message_id.unwrap_or_else(|| id.as_str().to_owned()),
-        author: Author { kind: AuthorKind::User, name: None, avatar_url: None },
+        author: Author { kind: AuthorKind::User, name, avatar_url: None },
         body: text.to_owned(),
         html: html_of_plain(text),
         attachments: Vec::new(),

@@ -33,6 +33,15 @@ pub struct NewContact<'a> {
     pub name: Option<&'a str>,
 }
 
+/// A contact that was found or made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ensured {
+    /// Intercom's id.
+    pub id: ContactId,
+    /// It was made: it has no conversations yet.
+    pub is_new: bool,
+}
+
 /// How a creation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CreateContact {
@@ -127,12 +136,13 @@ impl Intercom {
     ///
     /// # Errors
     /// [`CallError`]; a contact in the way that is not the user's is a rejected creation.
-    pub async fn ensure_contact(&self, external_id: &UserId, name: Option<&str>) -> Result<ContactId, CallError> {
+    pub async fn ensure_contact(&self, external_id: &UserId, name: Option<&str>) -> Result<Ensured, CallError> {
+        let found = |contact: Contact| Ensured { id: contact.id, is_new: false };
         if let Some(contact) = self.find_contact(external_id).await? {
-            return Ok(contact.id);
+            return Ok(found(contact));
         }
         let in_the_way = match self.create_contact(NewContact { external_id, name }).await? {
-            CreateContact::Created(contact) => return Ok(contact.id),
+            CreateContact::Created(contact) => return Ok(Ensured { id: contact.id, is_new: true }),
             CreateContact::Exists(id) => id,
             CreateContact::Archived(id) => {
                 self.unarchive_contact(&id).await?;
@@ -140,7 +150,7 @@ impl Intercom {
             }
         };
         match self.contact(&in_the_way).await? {
-            Some(contact) if contact.external_id.as_deref() == Some(external_id.as_str()) => Ok(contact.id),
+            Some(contact) if contact.external_id.as_deref() == Some(external_id.as_str()) => Ok(found(contact)),
             _ => Err(CallError::Rejected { status: StatusCode::CONFLICT.as_u16(), code: "conflict".to_owned() }),
         }
     }

@@ -7,8 +7,8 @@ use crate::id::{ContactId, UserId};
 /// What is kept about a user's contact.
 #[derive(Clone, Debug)]
 pub struct Contact {
-    /// Intercom's id.
-    pub contact_id: ContactId,
+    /// Intercom's id; `None`: it had no contact for this user when it was asked.
+    pub contact_id: Option<ContactId>,
     /// Fingerprint of what was last written to the contact.
     pub enriched: Option<String>,
     /// When the user's earlier conversations were taken over, Unix milliseconds.
@@ -18,20 +18,22 @@ pub struct Contact {
 impl Store {
     /// The user's contact, if we know it.
     pub async fn contact(&self, user: &UserId) -> Result<Option<Contact>> {
-        let row: Option<(String, Option<String>, Option<i64>)> =
+        let row: Option<(Option<String>, Option<String>, Option<i64>)> =
             sqlx::query_as("select contact_id, enriched, imported_ms from contact where user_id = $1")
                 .bind(user.as_str())
                 .fetch_optional(&self.read)
                 .await?;
-        Ok(row.and_then(|(contact, enriched, imported_ms)| {
-            Some(Contact { contact_id: ContactId::parse(&contact)?, enriched, imported_ms })
+        Ok(row.map(|(contact, enriched, imported_ms)| Contact {
+            contact_id: contact.as_deref().and_then(ContactId::parse),
+            enriched,
+            imported_ms,
         }))
     }
 
     /// Remembers the user's contact; a contact that stood for somebody else moves.
     pub async fn set_contact(&self, user: &UserId, contact: &ContactId, now_ms: i64) -> Result<()> {
         let mut tx = self.begin().await?;
-        sqlx::query("delete from contact where contact_id = $1 and user_id <> $2")
+        sqlx::query("update contact set contact_id = null where contact_id = $1 and user_id <> $2")
             .bind(contact.as_str())
             .bind(user.as_str())
             .execute(tx.conn())
@@ -50,7 +52,10 @@ impl Store {
 
     /// Forgets a contact that is gone at Intercom; the next use finds or makes one.
     pub async fn forget_contact(&self, contact: &ContactId) -> Result<()> {
-        sqlx::query("delete from contact where contact_id = $1").bind(contact.as_str()).execute(&self.write).await?;
+        sqlx::query("update contact set contact_id = null where contact_id = $1")
+            .bind(contact.as_str())
+            .execute(&self.write)
+            .await?;
         Ok(())
     }
 
@@ -64,13 +69,16 @@ impl Store {
         Ok(())
     }
 
-    /// Remembers that the user's earlier conversations are here.
+    /// Remembers that the user's earlier conversations are here, or that there are none.
     pub async fn set_imported(&self, user: &UserId, now_ms: i64) -> Result<()> {
-        sqlx::query("update contact set imported_ms = $2 where user_id = $1")
-            .bind(user.as_str())
-            .bind(now_ms)
-            .execute(&self.write)
-            .await?;
+        sqlx::query(
+            "insert into contact (user_id, imported_ms, created_ms) values ($1, $2, $2)
+             on conflict (user_id) do update set imported_ms = excluded.imported_ms",
+        )
+        .bind(user.as_str())
+        .bind(now_ms)
+        .execute(&self.write)
+        .await?;
         Ok(())
     }
 }

@@ -26,10 +26,16 @@ pub struct Conversation {
     pub source_hidden: bool,
     /// Unix seconds.
     pub created_at: i64,
+    /// Made a second time by a request that had no answer: never shown.
+    pub hidden: bool,
     /// Intercom's `updated_at`, Unix seconds, of the state above.
     pub updated_at: i64,
     /// When the newest applied answer of Intercom was asked for, Unix milliseconds.
     pub truth_ms: i64,
+    /// Intercom's `updated_at` up to which everything is here, Unix seconds.
+    pub whole_at: i64,
+    /// When that was asked for, Unix milliseconds.
+    pub whole_ms: i64,
     /// The newest message's arrival, Unix milliseconds.
     pub active_ms: i64,
     /// The greatest position.
@@ -63,8 +69,11 @@ struct Row {
     topic_sub: Option<String>,
     source_hidden: i64,
     created_at: i64,
+    hidden: i64,
     updated_at: i64,
     truth_ms: i64,
+    whole_at: i64,
+    whole_ms: i64,
     active_ms: i64,
     last_position: i64,
     read_position: i64,
@@ -88,7 +97,10 @@ impl TryFrom<Row> for Conversation {
             source_hidden: row.source_hidden != 0,
             created_at: row.created_at,
             updated_at: row.updated_at,
+            hidden: row.hidden != 0,
             truth_ms: row.truth_ms,
+            whole_at: row.whole_at,
+            whole_ms: row.whole_ms,
             active_ms: row.active_ms,
             last_position: row.last_position,
             read_position: row.read_position,
@@ -101,11 +113,12 @@ impl TryFrom<Row> for Conversation {
 impl Store {
     /// The user's conversation; `None` if it is unknown or somebody else's.
     pub async fn conversation(&self, user: &UserId, id: &ConversationId) -> Result<Option<Conversation>> {
-        let row: Option<Row> = sqlx::query_as("select * from conversation where id = $1 and user_id = $2")
-            .bind(id.as_str())
-            .bind(user.as_str())
-            .fetch_optional(&self.read)
-            .await?;
+        let row: Option<Row> =
+            sqlx::query_as("select * from conversation where id = $1 and user_id = $2 and hidden = 0")
+                .bind(id.as_str())
+                .bind(user.as_str())
+                .fetch_optional(&self.read)
+                .await?;
         row.map(Conversation::try_from).transpose()
     }
 
@@ -118,7 +131,7 @@ impl Store {
     ) -> Result<Vec<(Conversation, Option<Message>)>> {
         let (active_ms, id) = after.map_or((i64::MAX, ""), |cursor| (cursor.active_ms, cursor.id.as_str()));
         let rows: Vec<Row> = sqlx::query_as(
-            "select * from conversation where user_id = $1 and is_ticket = 0
+            "select * from conversation where user_id = $1 and is_ticket = 0 and hidden = 0
                and (active_ms < $2 or (active_ms = $2 and id < $3))
              order by active_ms desc, id desc limit $4",
         )
@@ -140,7 +153,8 @@ impl Store {
     /// The user's unread messages over all conversations that are no tickets.
     pub async fn unread_total(&self, user: &UserId) -> Result<i64> {
         let (total,): (i64,) = sqlx::query_as(
-            "select cast(coalesce(sum(unread), 0) as bigint) from conversation where user_id = $1 and is_ticket = 0",
+            "select cast(coalesce(sum(unread), 0) as bigint) from conversation
+             where user_id = $1 and is_ticket = 0 and hidden = 0",
         )
         .bind(user.as_str())
         .fetch_one(&self.read)
@@ -152,7 +166,7 @@ impl Store {
     pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<Option<Conversation>> {
         let row: Option<Row> = sqlx::query_as(
             "update conversation set read_position = last_position, unread = 0, revision = revision + 1
-             where id = $1 and user_id = $2 returning *",
+             where id = $1 and user_id = $2 and hidden = 0 returning *",
         )
         .bind(id.as_str())
         .bind(user.as_str())
@@ -176,7 +190,7 @@ impl Tx {
     pub async fn insert_conversation(&mut self, new: &Conversation) -> Result<()> {
         sqlx::query(
             "insert into conversation (id, user_id, state, snoozed_until, rated, is_ticket, topic_main, topic_sub,
-               source_hidden, created_at, updated_at, truth_ms, active_ms, last_position)
+               source_hidden, created_at, hidden, updated_at, active_ms, last_position)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(new.id.as_str())
@@ -189,8 +203,8 @@ impl Tx {
         .bind(new.topic.as_ref().and_then(|topic| topic.sub.clone()))
         .bind(flag(new.source_hidden))
         .bind(new.created_at)
+        .bind(flag(new.hidden))
         .bind(new.updated_at)
-        .bind(new.truth_ms)
         .bind(new.active_ms)
         .bind(new.last_position)
         .execute(self.conn())
@@ -218,7 +232,8 @@ impl Tx {
     pub async fn update_conversation(&mut self, changed: &Conversation) -> Result<Conversation> {
         let row: Row = sqlx::query_as(
             "update conversation set user_id = $2, state = $3, snoozed_until = $4, rated = $5, is_ticket = $6,
-               updated_at = $7, truth_ms = $8, active_ms = $9, read_position = $10, revision = revision + 1,
+               updated_at = $7, truth_ms = $8, active_ms = $9, read_position = $10, whole_at = $11, whole_ms = $12,
+               revision = revision + 1,
                unread = (select cast(count(*) as bigint) from message where conversation_id = $1
                          and author <> 'user' and hidden = 0 and redacted = 0 and arrived > $10)
              where id = $1 returning *",
@@ -233,9 +248,25 @@ impl Tx {
         .bind(changed.truth_ms)
         .bind(changed.active_ms)
         .bind(changed.read_position)
+        .bind(changed.whole_at)
+        .bind(changed.whole_ms)
         .fetch_one(self.conn())
         .await?;
         row.try_into()
+    }
+
+    /// Remembers up to where everything is here, where nothing else changed.
+    pub async fn set_whole(&mut self, id: &ConversationId, whole_at: i64, whole_ms: i64) -> Result<()> {
+        sqlx::query(
+            "update conversation set whole_at = $2, whole_ms = $3, truth_ms = case when truth_ms > $3 then truth_ms else $3 end
+             where id = $1",
+        )
+        .bind(id.as_str())
+        .bind(whole_at)
+        .bind(whole_ms)
+        .execute(self.conn())
+        .await?;
+        Ok(())
     }
 
     /// Removes a conversation that was deleted at Intercom, with its messages.

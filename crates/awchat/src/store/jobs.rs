@@ -15,8 +15,8 @@ pub struct Job {
     pub subject: String,
     /// With what: JSON.
     pub payload: String,
-    /// How often it has failed.
-    pub attempts: i64,
+    /// The how manyth attempt this is: 2 where the first failed, or died.
+    pub attempt: i64,
     /// When it was first asked for, Unix milliseconds.
     pub created_ms: i64,
     /// How often it had been asked for when it was leased.
@@ -24,10 +24,12 @@ pub struct Job {
 }
 
 const INSERT: &str = "insert into job (id, kind, subject, payload, due_ms, created_ms) values ($1, $2, $3, $4, $5, $6)
-     on conflict (kind, subject) do update set asked = job.asked + 1";
+     on conflict (kind, subject) do update set asked = job.asked + 1, payload = excluded.payload,
+       due_ms = case when job.due_ms > excluded.due_ms then excluded.due_ms else job.due_ms end";
 
 impl Store {
-    /// Asks for work; asked for twice before it is done, it is done once.
+    /// Asks for work; asked for twice before it is done, it is done once, with the newest payload, when it is due
+    /// first.
     pub async fn enqueue(&self, kind: &str, subject: &str, payload: &str, due_ms: i64, now_ms: i64) -> Result<()> {
         let mut tx = self.begin().await?;
         tx.enqueue(kind, subject, payload, due_ms, now_ms).await?;
@@ -39,7 +41,7 @@ impl Store {
     /// The condition is repeated outside the subquery: that is what makes it safe on both engines.
     pub async fn lease_job(&self, now_ms: i64, until_ms: i64) -> Result<Option<Job>> {
         let row: Option<(String, String, String, String, i64, i64, i64)> = sqlx::query_as(
-            "update job set leased_until_ms = $2 where id = (
+            "update job set leased_until_ms = $2, attempts = attempts + 1 where id = (
                  select id from job where due_ms <= $1 and leased_until_ms <= $1 order by due_ms, id limit 1
              ) and leased_until_ms <= $1 returning id, kind, subject, payload, attempts, created_ms, asked",
         )
@@ -47,12 +49,12 @@ impl Store {
         .bind(until_ms)
         .fetch_optional(&self.write)
         .await?;
-        Ok(row.map(|(id, kind, subject, payload, attempts, created_ms, asked)| Job {
+        Ok(row.map(|(id, kind, subject, payload, attempt, created_ms, asked)| Job {
             id,
             kind,
             subject,
             payload,
-            attempts,
+            attempt,
             created_ms,
             asked,
         }))
@@ -85,7 +87,7 @@ impl Store {
 
     /// The job is to be tried again at `due_ms`.
     pub async fn retry_job(&self, id: &str, due_ms: i64) -> Result<()> {
-        sqlx::query("update job set attempts = attempts + 1, due_ms = $2, leased_until_ms = 0 where id = $1")
+        sqlx::query("update job set due_ms = $2, leased_until_ms = 0 where id = $1")
             .bind(id)
             .bind(due_ms)
             .execute(&self.write)

@@ -4,7 +4,9 @@
 //! traps live here: SQLite gets one connection that writes (its transactions begin `immediate`, a deferred
 //! one that reads and then writes fails with "database is locked") and several that read.
 
+use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
@@ -25,6 +27,8 @@ pub struct Store {
     write: AnyPool,
     read: AnyPool,
     engine: Engine,
+    /// Keeps a second process off a SQLite database: it would take our messages in flight for a dead process's.
+    _lock: Option<Arc<File>>,
 }
 
 /// A transaction that may write; dropped without [`Tx::commit`], it leaves nothing.
@@ -57,16 +61,17 @@ impl Store {
         if let Some(folder) = Path::new(path).parent() {
             std::fs::create_dir_all(folder).map_err(Error::internal)?;
         }
+        let lock = lock(path)?;
         let url = format!("sqlite://{path}?mode=rwc");
         let write = sqlite_pool(1, SQLITE_WRITER).connect(&url).await?;
         restrict_to_owner(path)?;
         let read = sqlite_pool(4, SQLITE_READER).connect(&url).await?;
-        Ok(Self { write, read, engine: Engine::Sqlite })
+        Ok(Self { write, read, engine: Engine::Sqlite, _lock: Some(Arc::new(lock)) })
     }
 
     async fn open_postgres(url: &str) -> Result<Self> {
         let pool = AnyPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE).connect(url).await?;
-        Ok(Self { write: pool.clone(), read: pool, engine: Engine::Postgres })
+        Ok(Self { write: pool.clone(), read: pool, engine: Engine::Postgres, _lock: None })
     }
 
     /// Begins a transaction that may write.
@@ -151,6 +156,13 @@ fn sqlite_pool(connections: u32, pragmas: &'static str) -> sqlx::pool::PoolOptio
         })
 }
 
+/// Held until the process ends, however it ends.
+fn lock(path: &str) -> Result<File> {
+    let file = File::create(format!("{path}.lock")).map_err(Error::internal)?;
+    file.try_lock().map_err(|_| Error::internal(format!("{path} is in use by another process")))?;
+    Ok(file)
+}
+
 /// The database holds conversations: nobody else on the machine reads it.
 fn restrict_to_owner(path: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -159,4 +171,36 @@ fn restrict_to_owner(path: &str) -> Result<()> {
 
 fn flag(value: bool) -> i64 {
     i64::from(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_process_at_a_time_uses_a_sqlite_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("deep/er/chat.db").display());
+        let first = Store::open(&url).await.expect("the file and its folder are made");
+        assert!(first.is_writable().await);
+        Store::open(&url).await.expect_err("a second one is refused");
+        first.close().await;
+        drop(first);
+        Store::open(&url).await.expect("the next one may");
+    }
+
+    #[tokio::test]
+    async fn an_acknowledged_row_is_on_the_disk_and_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("chat.db");
+        let store = Store::open(&format!("sqlite://{}", path.display())).await.expect("a database");
+        let (full,): (i64,) = sqlx::query_as("select synchronous from pragma_synchronous")
+            .fetch_one(&store.write)
+            .await
+            .expect("a pragma");
+        assert_eq!(full, 2, "synchronous = FULL");
+        let mode = std::fs::metadata(&path).expect("the file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 }

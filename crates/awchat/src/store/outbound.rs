@@ -225,6 +225,30 @@ impl Store {
         row.map(Outbound::try_from).transpose()
     }
 
+    /// Notes whether the client was told 502, whatever has become of the row.
+    pub async fn tell_outbound(&self, id: &str, told: bool) -> Result<()> {
+        sqlx::query("update outbound set told = $2 where id = $1")
+            .bind(id)
+            .bind(flag(told))
+            .execute(&self.write)
+            .await?;
+        Ok(())
+    }
+
+    /// Notes that the client was told 502 of a request whose row, if it has one yet, has no end.
+    pub async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str) -> Result<()> {
+        sqlx::query(
+            "update outbound set told = 1 where user_id = $1 and route = $2 and fingerprint = $3
+             and state in ('sending', 'unknown')",
+        )
+        .bind(user.as_str())
+        .bind(route)
+        .bind(fingerprint)
+        .execute(&self.write)
+        .await?;
+        Ok(())
+    }
+
     /// Forgets resolved rows created before `before_ms`.
     pub async fn outbound_forget(&self, before_ms: i64) -> Result<()> {
         sqlx::query("delete from outbound where created_ms < $1 and state not in ('sending', 'unknown')")
@@ -293,8 +317,9 @@ impl Tx {
         Ok(())
     }
 
-    /// The rows that a message of the user found at Intercom may be, oldest first: those without an answer,
-    /// those given up although they may have been applied, and those sent that may have been applied twice.
+    /// The rows that a message of the user found at Intercom may be: the one without an answer, then, oldest first,
+    /// those given up although they may have been applied, and those sent that may have been applied twice. Were one
+    /// given up to come before the open one of the same words, the open one would be sent twice.
     pub async fn outbound_candidates(
         &mut self,
         user: &UserId,
@@ -302,15 +327,14 @@ impl Tx {
         is_new: bool,
     ) -> Result<Vec<Outbound>> {
         const OPEN: &str = "select * from outbound where user_id = $1 and conversation_id = $2
-             and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent'))) order by seq";
+             and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent')))
+             order by case when state in ('sending', 'unknown') then 0 else 1 end, seq";
         const NEW: &str = "select * from outbound where user_id = $1 and kind = 'create'
-             and (conversation_id is null or conversation_id = $2)
-             and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent'))) order by seq";
-        let rows: Vec<Row> = sqlx::query_as(if is_new { NEW } else { OPEN })
-            .bind(user.as_str())
-            .bind(conversation.as_str())
-            .fetch_all(self.conn())
-            .await?;
+             and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent')))
+             order by case when state in ('sending', 'unknown') then 0 else 1 end, seq";
+        let query = sqlx::query_as(if is_new { NEW } else { OPEN }).bind(user.as_str());
+        let query = if is_new { query } else { query.bind(conversation.as_str()) };
+        let rows: Vec<Row> = query.fetch_all(self.conn()).await?;
         rows.into_iter().map(Outbound::try_from).collect()
     }
 }

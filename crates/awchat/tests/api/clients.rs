@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::child::Process;
 use crate::harness::{World, p99, token, world};
-use crate::process::Process;
 
 // Slow clients.
 

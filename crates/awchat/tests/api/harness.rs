@@ -59,15 +59,7 @@ impl World {
     /// As [`World::begin`], at another kind of Intercom.
     pub(crate) async fn begin_at(intercom: sandbox::Settings, settings: Settings<'_>, live: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
-        let sandbox = Sandbox::start(sandbox::Settings { description: Some(intercoms_description()), ..intercom })
-            .await
-            .expect("the sandbox starts");
-        if !sandbox.validates() {
-            eprintln!(
-                "SKIPPED: requests to Intercom are not checked, {} is missing",
-                intercoms_description().display()
-            );
-        }
+        let sandbox = self::intercom(intercom).await;
         let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
         let config = config(settings, &sandbox, &database);
         let clock = if live { Clock::system() } else { Clock::manual(Clock::system().now_ms()) };
@@ -152,16 +144,7 @@ impl World {
 
     /// Sends a request and checks the answer against the document.
     async fn send(&self, request: reqwest::Request) -> Answer {
-        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
-        let started = Instant::now();
-        let response = self.http.execute(request).await.expect("the server answers");
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.expect("a whole body");
-        let took = started.elapsed();
-        let json = serde_json::from_str(&text).ok();
-        let answer = Answer { status, headers, text, json: json.unwrap_or(Value::Null), took };
-        answer.check(&method, &path);
-        answer
+        exchange(&self.http, request).await.expect("the server answers")
     }
 }
 
@@ -172,26 +155,35 @@ impl Drop for World {
             serving.abort();
         }
         if !std::thread::panicking() {
-            let violations = self.sandbox.violations();
-            assert!(violations.is_empty(), "requests that Intercom's description does not know: {violations:#?}");
+            assert_no_violations(&self.sandbox);
         }
     }
 }
 
+/// The outside world, which holds each request against Intercom's own description.
+pub(crate) async fn intercom(settings: sandbox::Settings) -> Sandbox {
+    let settings = sandbox::Settings { description: Some(intercoms_description()), ..settings };
+    let sandbox = Sandbox::start(settings).await.expect("the sandbox starts");
+    if !sandbox.validates() {
+        eprintln!("SKIPPED: requests to Intercom are not checked, {} is missing", intercoms_description().display());
+    }
+    sandbox
+}
+
+/// No request may have been one that Intercom's description does not know.
+pub(crate) fn assert_no_violations(sandbox: &Sandbox) {
+    let violations = sandbox.violations();
+    assert!(violations.is_empty(), "requests that Intercom's description does not know: {violations:#?}");
+}
+
 fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Config {
     let all = all_settings(settings, sandbox, database);
-    let lookup = |name: &str| all.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let lookup = |name: &str| all.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
     Config::from_lookup(&lookup).expect("the test's settings hold")
 }
 
-/// A session token that holds for an hour by this clock.
-pub(crate) fn token(sub: &str, clock: &Clock) -> String {
-    let sub = id::UserId::parse(sub).expect("a user id");
-    auth::mint(&awchat::config::Secret::new(SECRET), &sub, 3600, clock, serde_json::Map::new())
-}
-
-/// Every setting of a server before the sandbox: a test's own ones, and for the others the usual ones.
-pub(crate) fn all_settings(own: Settings<'_>, sandbox: &Sandbox, database: &str) -> Vec<(String, String)> {
+/// The settings of a server for tests; its own ones come first.
+pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Vec<(String, String)> {
     let outside = sandbox::Settings::default();
     let secrets = format!("{SECRET},{OLD_SECRET}");
     let base = sandbox.url();
@@ -207,8 +199,13 @@ pub(crate) fn all_settings(own: Settings<'_>, sandbox: &Sandbox, database: &str)
         ("RATE_LIMIT_PER_MINUTE", "600000"),
         ("RATE_LIMIT_BURST", "100000"),
     ];
-    let kept = usual.into_iter().filter(|(name, _)| !own.iter().any(|(known, _)| known == name));
-    own.iter().copied().chain(kept).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    settings.iter().chain(&usual).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A session token that holds for an hour.
+pub(crate) fn token(sub: &str, clock: &Clock) -> String {
+    let sub = id::UserId::parse(sub).expect("a user id");
+    auth::mint(&awchat::config::Secret::new(SECRET), &sub, 3600, clock, serde_json::Map::new())
 }
 
 /// Somebody who calls the API.
@@ -300,6 +297,23 @@ pub(crate) struct Answer {
     pub(crate) json: Value,
     /// From the request's sending to the body's end.
     pub(crate) took: Duration,
+}
+
+/// Sends a request and checks the answer against the document.
+///
+/// # Errors
+/// When there is no answer, or not all of it.
+pub(crate) async fn exchange(http: &reqwest::Client, request: reqwest::Request) -> reqwest::Result<Answer> {
+    let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+    let started = Instant::now();
+    let response = http.execute(request).await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await?;
+    let took = started.elapsed();
+    let json = serde_json::from_str(&text).ok();
+    let answer = Answer { status, headers, text, json: json.unwrap_or(Value::Null), took };
+    answer.check(&method, &path);
+    Ok(answer)
 }
 
 impl Answer {

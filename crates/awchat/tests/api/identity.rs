@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::clients::raw;
 use crate::harness::{SECRET, World, world};
-use crate::process::Process;
+use crate::child::Process;
 
 #[path = "../../src/auth/tests/forge.rs"]
 mod forge;

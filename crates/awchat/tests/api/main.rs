@@ -5,13 +5,17 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests live in real time, and own what they spawn")]
 
+mod child;
 mod clients;
 mod conversations;
 mod edge;
 mod harness;
 mod health;
 mod identity;
+mod killed;
 mod outage;
 mod poll;
 mod process;
+mod sending;
+mod sweep;
 mod webhooks;

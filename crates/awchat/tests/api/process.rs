@@ -1,91 +1,303 @@
-//! The server as it runs in production: a process of its own.
+//! The server as a process of its own: started, told to go, killed, started again on the same port and database.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::fs::{File, OpenOptions};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use sandbox::Sandbox;
-use serde_json::Value;
+use awchat::clock::Clock;
+use sandbox::{Fault, Kind, Sandbox};
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::harness::{Settings, all_settings};
+use crate::harness::{self, Answer, Settings, all_settings, assert_no_violations, bodies};
 
-/// A running `awchat serve`; it ends with this value, whatever becomes of the test.
-pub(crate) struct Process {
-    /// Where it listens, such as `127.0.0.1:41234`.
-    pub(crate) address: String,
-    child: Child,
-    printed: Vec<JoinHandle<String>>,
-    _folder: tempfile::TempDir,
+/// `awchat serve` with a database of its own, and the outside world it talks to.
+pub(crate) struct Server {
+    /// Intercom.
+    pub(crate) sandbox: Sandbox,
+    settings: Vec<(String, String)>,
+    url: String,
+    http: reqwest::Client,
+    child: Option<Child>,
+    folder: TempDir,
 }
 
-impl Process {
-    /// Starts a server before `sandbox` on a free port, with a database of its own.
-    pub(crate) fn start(settings: Settings<'_>, sandbox: &Sandbox) -> Self {
+/// A user of the app with an HTTP client of their own; a clone is another device.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Server {
+    /// Starts the outside world and the server.
+    pub(crate) async fn start(settings: Settings<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
+        let sandbox = harness::intercom(Default::default()).await;
         let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_awchat"))
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut settings = all_settings(settings, &sandbox, &database);
+        settings.push(("LISTEN_ADDR".to_owned(), address.clone()));
+        let url = format!("http://{address}");
+        sandbox.send_webhooks_to(format!("{url}/webhooks/intercom"));
+        let mut server = Self { sandbox, settings, url, http: client(), child: None, folder };
+        server.up().await;
+        server
+    }
+
+    /// Starts the process and waits until it answers.
+    pub(crate) async fn up(&mut self) {
+        let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("a file for the log");
+        let child = Command::new(env!("CARGO_BIN_EXE_awchat"))
             .arg("serve")
-            .current_dir(folder.path())
             .env_clear()
-            .envs(all_settings(settings, sandbox, &database))
-            .env("LISTEN_ADDR", "127.0.0.1:0")
-            .env("LOG_FORMAT", "json")
+            .envs(self.settings.iter().rev().map(|(name, value)| (name, value)))
+            .current_dir(self.folder.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
             .spawn()
-            .expect("the server starts");
-        let (tell, told) = channel();
-        let stdout = collect(child.stdout.take().expect("piped"), tell.clone());
-        let stderr = collect(child.stderr.take().expect("piped"), tell);
-        let mut process = Self { address: String::new(), child, printed: vec![stdout, stderr], _folder: folder };
-        process.address = listening(&told);
-        process
+            .expect("the server's binary starts");
+        self.child = Some(child);
+        for _ in 0..1_000 {
+            let health = self.http.get(format!("{}/health", self.url)).send().await;
+            if health.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            assert!(self.ended().is_none(), "the server ended instead of starting");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the server does not answer");
     }
 
-    /// Ends the server; everything it has printed.
-    pub(crate) fn end(mut self) -> String {
-        self.kill();
-        self.printed.drain(..).map(|printed| printed.join().expect("its output can be read")).collect()
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a child can be killed");
+            child.wait().expect("and is gone then");
+        }
     }
 
-    fn kill(&mut self) {
-        // It may be dead already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let id = self.child.as_ref().expect("a running server").id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status().expect("kill is everywhere");
+        assert!(told.success());
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut().and_then(|child| child.try_wait().expect("a child can be asked"))
+    }
+
+    /// A user, signed in.
+    pub(crate) fn user(&self, sub: &str) -> Caller {
+        // A client of one's own: its connections are nobody else's.
+        Caller { http: client(), url: self.url.clone(), token: harness::token(sub, &Clock::system()) }
+    }
+
+    fn log(&self) -> std::path::PathBuf {
+        self.folder.path().join("server.log")
     }
 }
 
-impl Drop for Process {
+impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let log = File::open(self.log()).and_then(std::io::read_to_string).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the server's last words:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        } else {
+            assert_no_violations(&self.sandbox);
+        }
     }
 }
 
-/// Reads everything, so that the process never waits for its reader; each line is told as well, as long as somebody
-/// listens.
-fn collect(output: impl Read + Send + 'static, tell: Sender<String>) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut all = String::new();
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            all.push_str(&line);
-            all.push('\n');
-            let _ = tell.send(line);
+impl Caller {
+    /// Sends a request; a key makes it safe to send again.
+    ///
+    /// # Errors
+    /// When there is no answer, or not all of it.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> reqwest::Result<Answer> {
+        let method = method.parse().expect("a method");
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
         }
-        all
-    })
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        harness::exchange(&self.http, request.build().expect("a request")).await
+    }
+
+    /// Sends the same request with the same key until it is answered with 201, as a client should.
+    pub(crate) async fn posts_until_201(&self, path: &str, key: &str, body: &Value) -> Answer {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(120) {
+            let wait = match self.call("POST", path, Some(key), Some(body)).await {
+                Ok(answer) if answer.status == 201 => return answer,
+                Ok(answer) => {
+                    assert!(matches!(answer.status, 409 | 502 | 503), "{path}: {} {}", answer.status, answer.text);
+                    // Impatient: a tenth of what it is told.
+                    answer.header("retry-after").and_then(|text| text.parse().ok()).unwrap_or(1) * 100
+                }
+                Err(_) => 50,
+            };
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
+        panic!("{path} with {key} was not answered with 201 in two minutes");
+    }
+
+    /// Begins a conversation; its id.
+    pub(crate) async fn opens(&self, body: &str) -> String {
+        let answer = self.posts_until_201("/api/conversations", "open", &json!({ "body": body })).await;
+        answer.json["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The texts of a conversation.
+    pub(crate) async fn reads(&self, chat: &str) -> Vec<String> {
+        let answer = self.call("GET", &format!("/api/conversations/{chat}"), None, None).await;
+        let read = answer.expect("the server answers").expect(200);
+        bodies(&read).into_iter().map(str::to_owned).collect()
+    }
 }
 
-fn listening(lines: &Receiver<String>) -> String {
-    let mut seen = String::new();
-    loop {
-        let line = lines.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("no server listens: {seen}"));
-        let event: Value = serde_json::from_str(&line).unwrap_or_default();
-        if let Some(address) = event["address"].as_str() {
-            return address.to_owned();
-        }
-        seen.push_str(&line);
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(40)).build().expect("an HTTP client")
+}
+
+/// A port to come back to: not one of those that the kernel hands out, or somebody else might have it meanwhile.
+fn free_port() -> u16 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 10,000 and 30,000")]
+    let any = || 10_000 + (awchat::id::chance() * 20_000.0) as u16;
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(any).take(100).find(free).expect("one of a hundred ports is free")
+}
+
+/// Waits until it is so; a process and its world live in real time.
+pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never came to this: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_told_to_go_fails_no_request() {
+    const CLIENTS: usize = 8;
+    let mut server = Server::start(&[]).await;
+    let slow = server.user("slow");
+    let slow_chat = slow.opens("Hello").await;
+    let path = format!("/conversations/{slow_chat}/reply");
+    server.sandbox.fault(Fault::new(Kind::Slow { ms: 3_000 }).on("POST", &path));
+
+    let (answered, closed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let told: Arc<OnceLock<Instant>> = Arc::default();
+    let mut clients = tokio::task::JoinSet::new();
+    for n in 0..CLIENTS {
+        let (user, answered, closed) = (server.user(&format!("user-{n}")), answered.clone(), closed.clone());
+        let told = told.clone();
+        clients.spawn(async move {
+            let chat = user.opens("Hello").await;
+            let mut said = vec!["Hello".to_owned()];
+            let mut since = 0;
+            for turn in 0.. {
+                let (key, text) = (format!("k{turn}"), format!("message {turn}"));
+                let reply = (format!("/api/conversations/{chat}/reply"), json!({ "body": text }));
+                let poll = format!("/api/conversations/{chat}/poll?since={since}");
+                let is_reply = turn % 5 == 0;
+                let call = || async {
+                    match is_reply {
+                        true => user.call("POST", &reply.0, Some(&key), Some(&reply.1)).await,
+                        false => user.call("GET", &poll, None, None).await,
+                    }
+                };
+                let answer = match call().await {
+                    Err(error) if !error.is_connect() => {
+                        // The one connection that was kept alive has been closed: once more, on a new one.
+                        closed.fetch_add(1, Ordering::Relaxed);
+                        call().await
+                    }
+                    answer => answer,
+                };
+                match answer {
+                    Ok(answer) => {
+                        answered.fetch_add(1, Ordering::Relaxed);
+                        assert!(matches!(answer.status, 200 | 201), "{}: {}", answer.status, answer.text);
+                        since = answer.json["latestTimestamp"].as_i64().unwrap_or(since);
+                        if is_reply {
+                            said.push(text);
+                        }
+                    }
+                    // Nobody listens any more.
+                    Err(error) => {
+                        assert!(error.is_connect(), "{error:?}");
+                        let listened = told.get().is_some_and(|told| told.elapsed() > Duration::from_secs(4));
+                        assert!(listened, "it listens for five seconds more: {error:?}");
+                        break;
+                    }
+                }
+            }
+            (chat, said)
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let idle = slow.call("GET", &format!("/api/conversations/{slow_chat}/poll"), None, None).await;
+    let since = idle.expect("the server answers").expect(200)["latestTimestamp"].clone();
+    let waiting = format!("/api/conversations/{slow_chat}/poll?since={since}&wait=30");
+    let polling = tokio::spawn({
+        let (slow, waiting) = (slow.clone(), waiting.clone());
+        async move { slow.call("GET", &waiting, None, None).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let told = *told.get_or_init(Instant::now);
+    server.terminate();
+    polling.await.expect("it does not panic").expect("a long poll is answered").expect(200);
+    assert!(told.elapsed() < Duration::from_secs(4), "at once, not after its 30 s: {:?}", told.elapsed());
+    slow.call("GET", &waiting, None, None).await.expect("and so are later ones").expect(200);
+    let ready = slow.call("GET", "/ready", None, None).await.expect("it still listens");
+    assert_eq!(ready.status, 503, "so that nobody is sent here: {}", ready.text);
+
+    // New connections are taken for five seconds; what is in flight then is finished.
+    tokio::time::sleep(Duration::from_millis(3_500).saturating_sub(told.elapsed())).await;
+    let late = server.user("slow");
+    let reply = json!({ "body": "just before the end" });
+    let path = format!("/api/conversations/{slow_chat}/reply");
+    late.call("POST", &path, Some("k"), Some(&reply)).await.expect("what is in flight is finished").expect(201);
+    assert!(told.elapsed() > Duration::from_secs(5), "after the listener was closed");
+
+    let mut talks = Vec::new();
+    while let Some(talk) = clients.join_next().await {
+        talks.push(talk.expect("no request failed"));
+    }
+    let ended = loop {
+        if let Some(ended) = server.ended() {
+            break ended;
+        }
+        assert!(told.elapsed() < Duration::from_secs(30), "it goes in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(ended.code(), Some(0));
+    for (chat, said) in &talks {
+        assert_eq!(server.sandbox.contact_parts(chat), *said, "each message once, whatever was cut off and sent again");
+    }
+    assert_eq!(server.sandbox.contact_parts(&slow_chat), ["Hello", "just before the end"]);
+    let (answered, closed) = (answered.load(Ordering::Relaxed), closed.load(Ordering::Relaxed));
+    assert!(answered > CLIENTS * 10, "there was load: {answered}");
+    assert!(closed <= CLIENTS, "at most the one kept connection of each: {closed}");
+    println!(
+        "SIGTERM under load: {answered} requests of {CLIENTS} clients, 0 failed, {closed} idle connections closed, exit code 0"
+    );
 }

@@ -120,7 +120,7 @@ struct World {
 
 fn world(settings: &'static [(&'static str, &'static str)]) -> World {
     let find = |name: &str| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    let config = Config::dev(&find).expect("settings hold");
+    let config = Config::for_tests(&find);
     let clock = Clock::manual(1_800_000_000_000);
     let limits = Limits::new(&config, clock.clone());
     let layers =

@@ -1,0 +1,115 @@
+//! A message a user wants to send, as a row of the journal and as an answer.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization;
+
+use super::contacts::Profile;
+use super::conversations::{Full, Summary};
+use super::mirror::{self, Put};
+use crate::error::{Error, Result};
+use crate::id::{self, ConversationId, UserId};
+use crate::model::{Message, Topic};
+use crate::store::conversations::Conversation;
+use crate::store::outbound::{Journal, Kind, Outbound};
+
+/// A message a user wants to send.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Whose it is.
+    pub user: UserId,
+    /// What the user's contact at Intercom should know.
+    pub profile: Profile,
+    /// Into which conversation; `None` begins one.
+    pub conversation: Option<ConversationId>,
+    /// The client's `Idempotency-Key`.
+    pub key: Option<String>,
+    /// What Intercom is sent; for a conversation begun by its topic alone, the topic line.
+    pub body: String,
+    /// What goes with a new conversation.
+    pub opening: Opening,
+}
+
+/// What goes with a new conversation, besides its text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Opening {
+    /// What it is about.
+    pub topic: Option<Topic>,
+    /// Begun by its topic alone: the opening line is not the user's.
+    pub source_hidden: bool,
+    /// Context about the user's device and place.
+    pub meta: serde_json::Map<String, serde_json::Value>,
+    /// What the user's contact at Intercom should know.
+    #[serde(default)]
+    pub profile: Profile,
+}
+
+impl Draft {
+    fn kind(&self) -> Kind {
+        if self.conversation.is_some() { Kind::Reply } else { Kind::Create }
+    }
+
+    /// The request's path: with the user, the scope of its key.
+    pub(super) fn route(&self) -> String {
+        match &self.conversation {
+            Some(id) => format!("/api/conversations/{id}/reply"),
+            None => "/api/conversations".to_owned(),
+        }
+    }
+
+    /// The same request again has the same.
+    pub(super) fn fingerprint(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update(self.route());
+        digest.update([0]);
+        digest.update(self.body.nfc().collect::<String>());
+        digest.update([0]);
+        // The topic and the device's context are part of the request, the token's claims are not.
+        let opening = Opening { profile: Profile::default(), ..self.opening.clone() };
+        digest.update(serde_json::to_vec(&opening).unwrap_or_default());
+        hex::encode(digest.finalize())
+    }
+
+    /// The row of its first attempt.
+    pub(super) fn row(&self, now_ms: i64) -> Result<Outbound> {
+        Ok(Outbound {
+            id: id::random(),
+            user: self.user.clone(),
+            conversation: self.conversation.clone(),
+            kind: self.kind(),
+            route: self.route(),
+            key: self.key.clone(),
+            fingerprint: self.fingerprint(),
+            content: mirror::content(&self.body),
+            body: self.body.clone(),
+            payload: serde_json::to_string(&self.opening).map_err(Error::internal)?,
+            state: Journal::Sending,
+            attempts: 1,
+            ambiguous: false,
+            told: false,
+            attempt_ms: now_ms,
+            settle_until_ms: 0,
+            part_id: None,
+            response: None,
+            created_ms: now_ms,
+        })
+    }
+}
+
+/// What went with a new conversation.
+pub fn opening(row: &Outbound) -> Result<Opening> {
+    serde_json::from_str(&row.payload).map_err(Error::internal)
+}
+
+/// The answer's body to a message that was found at Intercom.
+pub fn response(row: &Outbound, put: &Put, conversation: &Conversation) -> Result<String> {
+    match row.kind {
+        Kind::Reply => serde_json::to_string(&put.message),
+        Kind::Create => {
+            let messages: Vec<Message> = if put.hidden { Vec::new() } else { vec![put.message.clone()] };
+            let summary = Summary::of(conversation, messages.last().cloned());
+            serde_json::to_string(&Full::of(summary, messages, conversation.last_position))
+        }
+    }
+    .map_err(Error::internal)
+}

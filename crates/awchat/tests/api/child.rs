@@ -1,0 +1,91 @@
+//! The server as a process of its own whose every printed line is kept.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sandbox::Sandbox;
+use serde_json::Value;
+
+use crate::harness::{Settings, all_settings};
+
+/// A running `awchat serve`; it ends with this value, whatever becomes of the test.
+pub(crate) struct Process {
+    /// Where it listens, such as `127.0.0.1:41234`.
+    pub(crate) address: String,
+    child: Child,
+    printed: Vec<JoinHandle<String>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Process {
+    /// Starts a server before `sandbox` on a free port, with a database of its own.
+    pub(crate) fn start(settings: Settings<'_>, sandbox: &Sandbox) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the database");
+        let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_awchat"))
+            .arg("serve")
+            .current_dir(folder.path())
+            .env_clear()
+            .envs(all_settings(settings, sandbox, &database).into_iter().rev())
+            .env("LISTEN_ADDR", "127.0.0.1:0")
+            .env("LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let (tell, told) = channel();
+        let stdout = collect(child.stdout.take().expect("piped"), tell.clone());
+        let stderr = collect(child.stderr.take().expect("piped"), tell);
+        let mut process = Self { address: String::new(), child, printed: vec![stdout, stderr], _folder: folder };
+        process.address = listening(&told);
+        process
+    }
+
+    /// Ends the server; everything it has printed.
+    pub(crate) fn end(mut self) -> String {
+        self.kill();
+        self.printed.drain(..).map(|printed| printed.join().expect("its output can be read")).collect()
+    }
+
+    fn kill(&mut self) {
+        // It may be dead already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Reads everything, so that the process never waits for its reader; each line is told as well, as long as somebody
+/// listens.
+fn collect(output: impl Read + Send + 'static, tell: Sender<String>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut all = String::new();
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            all.push_str(&line);
+            all.push('\n');
+            let _ = tell.send(line);
+        }
+        all
+    })
+}
+
+fn listening(lines: &Receiver<String>) -> String {
+    let mut seen = String::new();
+    loop {
+        let line = lines.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("no server listens: {seen}"));
+        let event: Value = serde_json::from_str(&line).unwrap_or_default();
+        if let Some(address) = event["address"].as_str() {
+            return address.to_owned();
+        }
+        seen.push_str(&line);
+    }
+}
