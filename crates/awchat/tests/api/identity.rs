@@ -14,9 +14,9 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::child::Process;
 use crate::clients::raw;
 use crate::harness::{SECRET, World, world};
-use crate::child::Process;
 
 #[path = "../../src/auth/tests/forge.rs"]
 mod forge;
