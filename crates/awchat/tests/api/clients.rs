@@ -59,7 +59,7 @@ async fn slow_clients_are_gone_within_ten_seconds_and_keep_nobody_waiting() {
     // What the machine is late by is nobody's fault.
     let slack = late + healths.iter().max().copied().unwrap_or_default();
     assert!(longest.iter().all(|(_, after)| *after <= LONGEST + slack), "some may stay: {longest:?}");
-    assert!(health < Duration::from_secs(2), "others wait for {health:?}");
+    assert!(health < Duration::from_secs(2) + late, "others wait for {health:?}");
 }
 
 /// Slow clients, one after the other; how long each could stay.

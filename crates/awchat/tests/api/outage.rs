@@ -12,6 +12,8 @@ use crate::harness::{Answer, Client, World, p99};
 
 const TIMEOUT_MS: i64 = 800;
 const OPEN: Duration = Duration::from_millis(500);
+/// What a refusal may take.
+const AT_ONCE: Duration = Duration::from_millis(50);
 /// What recovery may take beyond the circuit's open time.
 const GRACE: Duration = Duration::from_secs(5);
 /// A machine that is busy with something else slows a round, but hardly all of them.
@@ -38,7 +40,7 @@ async fn outage(kind: Kind) {
 
     world.sandbox.fault(Fault::new(kind));
     trip(&world).await;
-    let refused = fastest(Duration::from_millis(50), async |round| refusals(&ada, &chat, &ends, round).await).await;
+    let refused = fastest(AT_ONCE, async |round| refusals(&ada, &chat, &ends, round).await).await;
     let reads_during = fastest(reads_before * 10, async |_| reads(&ada, &chat).await).await;
     let not_ready = nobody.get("/ready").await.expect(503);
     assert_eq!(not_ready["checks"], json!({ "database": "ok", "intercom": "open" }));
@@ -48,8 +50,10 @@ async fn outage(kind: Kind) {
     println!(
         "{name}: p99 of refused writes {refused:?}; of reads {reads_before:?} before, {reads_during:?} in the outage: {ratio:.2}"
     );
-    assert!(refused < Duration::from_millis(50), "an open circuit answers at once: {refused:?}");
-    assert!(reads_during < (reads_before * 10).max(Duration::from_millis(50)), "reads suffer: {ratio:.2}");
+    // A machine on which even reads were slow before is slow, not the server.
+    let allowed = |times: u32| (reads_before * times).max(AT_ONCE);
+    assert!(refused < allowed(4), "an open circuit answers at once: {refused:?}");
+    assert!(reads_during < allowed(10), "reads suffer: {ratio:.2}");
 
     world.sandbox.clear_faults();
     let back = Instant::now();
@@ -159,26 +163,35 @@ fn told_to_wait(answer: Answer) {
 #[tokio::test]
 async fn being_throttled_is_no_outage() {
     let world = World::begin(&[], false).await;
-    let users: Vec<Client<'_>> = (0..12).map(|at| world.user(&format!("user-{at}"))).collect();
-    let chats = join_all(users.iter().map(|user| user.opens("Hello"))).await;
+    let ada = world.user("ada");
+    let chat = ada.opens("Hello").await;
     world.work().await;
     world.sandbox.fault(Fault::new(Kind::RateLimit { reset_after_s: 1 }));
     world.sandbox.forget_calls();
-    let paths: Vec<String> = chats.iter().map(|chat| format!("/api/conversations/{chat}/reply")).collect();
-    // All at once, and each again after the pause: more refusals than would open the circuit.
-    let replies = users.iter().zip(&paths).map(|(user, path)| user.post(path, json!({ "body": "Hello?" })));
-    for answer in world.while_time_goes_by(join_all(replies)).await {
+    let path = format!("/api/conversations/{chat}/reply");
+    // More refusals than failures would open the circuit.
+    while world.sandbox.calls().len() < 12 {
+        let answer = quickly(&world, ada.post(&path, json!({ "body": "Hello?" }))).await;
+        let wait_s: i64 = answer.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a Retry-After");
         told_to_wait(answer);
+        world.clock.advance(wait_s * 1_000);
     }
-    let refusals = world.sandbox.calls().iter().filter(|call| call.status == Some(429)).count();
-    assert!(refusals >= 10, "only {refusals}: that would not open a circuit");
+    assert!(world.sandbox.calls().iter().all(|call| call.status == Some(429)), "{:#?}", world.sandbox.calls());
     assert_eq!(world.nobody().get("/ready").await.expect(200)["checks"]["intercom"], "ok");
 
     world.sandbox.clear_faults();
-    world.clock.advance(2_000);
-    for (user, chat) in users.iter().zip(&chats) {
-        user.replies(chat, "Hello again").await;
-        assert_eq!(world.sandbox.contact_parts(chat), ["Hello", "Hello again"]);
+    ada.replies(&chat, "Hello again").await;
+    assert_eq!(world.sandbox.contact_parts(&chat), ["Hello", "Hello again"]);
+}
+
+/// As `while_time_goes_by`, but time flies.
+async fn quickly<T>(world: &World, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = sleep(Duration::from_millis(5)) => world.clock.advance(100),
+        }
     }
 }
 
