@@ -109,7 +109,11 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(cause: sqlx::Error) -> Self {
-        Self::internal(cause)
+        match cause {
+            // Nothing was done: whoever comes again is served.
+            sqlx::Error::PoolTimedOut => Self::Overloaded { retry_after_s: 1 },
+            cause => Self::internal(cause),
+        }
     }
 }
 

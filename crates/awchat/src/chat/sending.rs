@@ -83,7 +83,10 @@ impl Chat {
         self.tasks.spawn(async move {
             let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|error| {
                 tracing::error!(cause = %error, source = ?std::error::Error::source(&error), "message not sent");
-                Outcome::Failed
+                match error {
+                    Error::Overloaded { retry_after_s } => Outcome::Unavailable { retry_after_s },
+                    _ => Outcome::Failed,
+                }
             });
             chat.requests.end(&identity);
             end.send_replace(Some(outcome));
