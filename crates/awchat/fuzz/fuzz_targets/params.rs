@@ -1,0 +1,29 @@
+//! The parameters of queries, and ids in paths.
+
+#![no_main]
+
+use awchat::api::params;
+use awchat::id::{ContactId, ConversationId, UserId};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    if let Ok(seconds) = params::since(text) {
+        // Microseconds, the finest there is, give no more than this.
+        assert!((0..=i64::MAX / 1_000_000).contains(&seconds), "{text}: {seconds}");
+    }
+    if let Ok(wait) = params::wait(text) {
+        assert!(wait.as_secs() <= 30, "{text}");
+    }
+    if let Ok(cursor) = params::cursor(text) {
+        assert_eq!(params::cursor(&params::print_cursor(&cursor)).expect("our cursor"), cursor);
+    }
+    if let Some(id) = ConversationId::parse(text) {
+        assert!(id.as_str().bytes().all(|byte| byte.is_ascii_digit()));
+    }
+    if let Some(id) = ContactId::parse(text) {
+        assert!(!id.as_str().contains(['/', '.', '%', '?']));
+    }
+    if let Some(id) = UserId::parse(text) {
+        assert!(!id.as_str().contains(['\n', '\0', ' ']));
+    }
+});
