@@ -207,13 +207,15 @@ impl Chat {
 
     /// A row of the journal has found its message at Intercom.
     async fn bind(&self, tx: &mut Tx, row: &Outbound, put: &Put, now: &Conversation, now_ms: i64) -> Result<()> {
-        let response = draft::response(row, put, now)?;
+        // As it is now: a client may have been told 502 since it was read.
+        let row = tx.outbound(&row.id).await?.ok_or_else(|| Error::internal("a row of the journal is gone"))?;
+        let response = draft::response(&row, put, now)?;
         let sent = Outbound {
             conversation: Some(now.id.clone()),
             state: Journal::Sent,
             part_id: Some(put.message.id.clone()),
             response: Some(response),
-            ..row.clone()
+            ..row
         };
         tx.update_outbound(&sent).await?;
         self.follow_up(tx, &sent, now_ms).await

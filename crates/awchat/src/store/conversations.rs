@@ -177,9 +177,10 @@ impl Store {
 }
 
 impl Tx {
-    /// The conversation, whoever owns it: for the synchronisation with Intercom alone.
+    /// The conversation, whoever owns it: for the synchronisation with Intercom alone. It is locked until the end: on
+    /// PostgreSQL, two that apply the same news at once would otherwise both find it new.
     pub async fn mirrored(&mut self, id: &ConversationId) -> Result<Option<Conversation>> {
-        let row: Option<Row> = sqlx::query_as("select * from conversation where id = $1")
+        let row: Option<Row> = sqlx::query_as("update conversation set state = state where id = $1 returning *")
             .bind(id.as_str())
             .fetch_optional(self.conn())
             .await?;

@@ -260,10 +260,13 @@ impl Store {
 }
 
 impl Tx {
-    /// The row as this transaction sees it.
+    /// The row, locked until the end: what is decided by it is still true when it is written. On PostgreSQL a plain
+    /// select would let others change it in between.
     pub async fn outbound(&mut self, id: &str) -> Result<Option<Outbound>> {
-        let row: Option<Row> =
-            sqlx::query_as("select * from outbound where id = $1").bind(id).fetch_optional(self.conn()).await?;
+        let row: Option<Row> = sqlx::query_as("update outbound set state = state where id = $1 returning *")
+            .bind(id)
+            .fetch_optional(self.conn())
+            .await?;
         row.map(Outbound::try_from).transpose()
     }
 
