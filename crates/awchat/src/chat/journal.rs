@@ -76,6 +76,19 @@ pub fn sending(row: Outbound, now_ms: i64) -> Outbound {
     Outbound { state: Journal::Sending, attempts: row.attempts + 1, told: false, attempt_ms: now_ms, ..row }
 }
 
+/// Another attempt of a row that was `seen` to allow one: `None` if it has gone on since, found at Intercom or taken on
+/// by another node. `asked`: the client asks for it, otherwise its wish must still stand.
+pub fn again(seen: &Outbound, row: Outbound, asked: bool, now_ms: i64) -> Option<Outbound> {
+    let may = is_as(seen, &row) && row.state != Journal::Sent && (asked || is_still_wanted(&row, now_ms));
+    may.then(|| sending(row, now_ms))
+}
+
+/// Whether nobody has taken the row on since it was seen.
+fn is_as(seen: &Outbound, row: &Outbound) -> bool {
+    let mark = |row: &Outbound| (row.state, row.attempts, row.attempt_ms, row.settle_until_ms);
+    mark(seen) == mark(row)
+}
+
 /// No answer came, or one that says nothing (`answered`): from when on is absence at Intercom final?
 pub fn unknown(row: Outbound, answered: bool, now_ms: i64, patience: Patience) -> Outbound {
     let settle_until_ms = now_ms.saturating_add(patience.settle_ms(row.kind, answered));
@@ -91,9 +104,10 @@ pub fn orphaned(row: Outbound, now_ms: i64, patience: Patience) -> Outbound {
     unknown(row, false, answer_due_ms, patience)
 }
 
-/// Whether a row that was not at Intercom when it was asked at `asked_ms` will never be.
-pub fn is_absent(row: &Outbound, asked_ms: i64) -> bool {
-    row.state == Journal::Unknown && asked_ms >= row.settle_until_ms
+/// Whether a row that was not at Intercom when it was asked at `asked_ms` will never be. `seen` is the row as it was
+/// before the question: what another node learnt meanwhile, by a clock of its own, is a question of its own.
+pub fn is_absent(seen: &Outbound, row: &Outbound, asked_ms: i64) -> bool {
+    row.state == Journal::Unknown && is_as(seen, row) && asked_ms >= row.settle_until_ms
 }
 
 /// Sent once more without being asked for, and certainly without effect: it still waits to be.
@@ -203,7 +217,9 @@ mod tests {
             let orphan = orphaned(row(Journal::Sending), BEGUN_MS + restarted_after_ms, PATIENCE);
             let expected = BEGUN_MS + last_written_ms + PATIENCE.timeout_ms + PATIENCE.settle_ms;
             assert_eq!(orphan.settle_until_ms, expected, "{restarted_after_ms}");
-            assert!(orphan.ambiguous && !is_absent(&orphan, expected - 1) && is_absent(&orphan, expected));
+            assert!(
+                orphan.ambiguous && !is_absent(&orphan, &orphan, expected - 1) && is_absent(&orphan, &orphan, expected)
+            );
         }
     }
 
@@ -226,5 +242,28 @@ mod tests {
         assert!(!is_still_wanted(&unknown, BEGUN_MS + INTENT_MS));
         assert!(!is_still_wanted(&told(unknown.clone()), BEGUN_MS));
         assert!(is_still_wanted(&sending(told(unknown), BEGUN_MS), BEGUN_MS), "asked for again, it is wanted again");
+    }
+
+    #[test]
+    fn another_attempt_begins_only_if_the_row_has_not_gone_on_since_it_was_seen() {
+        let seen = Outbound { settle_until_ms: BEGUN_MS + 30_000, ..row(Journal::Unknown) };
+        let told = Outbound { told: true, ..seen.clone() };
+        let begun = Outbound { state: Journal::Sending, attempts: 2, ..seen.clone() };
+        let answered = Outbound { settle_until_ms: BEGUN_MS + 1_000, ..seen.clone() };
+        let found = Outbound { state: Journal::Sent, ..seen.clone() };
+        for (now, asked, may) in [
+            (&seen, true, true),
+            (&seen, false, true),
+            (&told, true, true),
+            (&told, false, false),
+            (&begun, true, false),
+            (&answered, true, false),
+            (&found, true, false),
+        ] {
+            let next = again(&seen, now.clone(), asked, BEGUN_MS + 40_000);
+            assert_eq!(next.is_some_and(|row| row.state == Journal::Sending && !row.told), may, "{now:?} {asked}");
+        }
+        assert!(again(&found, found.clone(), true, BEGUN_MS).is_none());
+        assert!(!is_absent(&seen, &answered, BEGUN_MS + 40_000), "another node's clock set that end");
     }
 }

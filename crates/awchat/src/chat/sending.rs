@@ -31,6 +31,14 @@ enum Looked {
     Open(Outbound),
 }
 
+/// What became of the wish to send a row again.
+enum Begun {
+    /// It is durably `sending`.
+    Attempt(Outbound),
+    /// The row, which has gone on, as it is.
+    Not(Outbound),
+}
+
 /// How an attempt to send a row ended.
 enum Attempted {
     /// It is sent, or nobody knows and it is looked for.
@@ -141,18 +149,22 @@ impl Chat {
                 self.advance(&row.id, journal::told).await?;
                 return Ok(Outcome::Unavailable { retry_after_s });
             }
-            (Some(row), Ok(contact)) => (self.begin_again(&row.id).await?, contact),
+            (Some(row), Ok(contact)) => match self.begin_again(&row, true).await? {
+                Begun::Attempt(row) => (row, contact),
+                // A webhook found it meanwhile, or another node is sending it.
+                Begun::Not(row) if row.state == Journal::Sent => return self.replay(Some(row)).await,
+                Begun::Not(row) => return self.tell(row).await,
+            },
             (None, Ok(contact)) => {
                 let row = draft.row(self.clock.now_ms())?;
                 let mut tx = self.store.begin().await?;
-                tx.insert_outbound(&row).await?;
+                if !tx.insert_outbound(&row).await? {
+                    return Ok(Outcome::Unavailable { retry_after_s: 1 });
+                }
                 tx.commit().await?;
                 (row, contact)
             }
         };
-        if row.state == Journal::Sent {
-            return self.replay(Some(row)).await; // A webhook found it meanwhile.
-        }
         if self.requests.is_told(identity) {
             self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
             return Ok(Outcome::Unavailable { retry_after_s: 1 });
@@ -211,10 +223,10 @@ impl Chat {
         let (Ok(()), Ok(contact)) = (self.intercom.gate(), self.contact_of(&row.user, &profile).await) else {
             return Ok(row);
         };
-        let row = self.begin_again(&row.id).await?;
-        if row.state == Journal::Sent {
-            return Ok(row);
-        }
+        let row = match self.begin_again(&row, false).await? {
+            Begun::Attempt(row) => row,
+            Begun::Not(row) => return Ok(row),
+        };
         match self.attempt(row.clone(), contact).await? {
             Attempted::Done(row) => Ok(row),
             Attempted::Refused { .. } => self.advance(&row.id, |row| row).await,
@@ -246,10 +258,10 @@ impl Chat {
             Err(Error::Unavailable { .. }) => false,
             Err(other) => return Err(other),
         };
-        let row = self.advance(&row.id, |row| row).await?;
+        let (seen, row) = (&row, self.advance(&row.id, |row| row).await?);
         Ok(match journal::blocks(&row) {
             false => Looked::Ended(row),
-            true if has_answer && journal::is_absent(&row, asked_ms) => Looked::Absent(row),
+            true if has_answer && journal::is_absent(seen, &row, asked_ms) => Looked::Absent(row),
             true => Looked::Open(row),
         })
     }
@@ -270,8 +282,19 @@ impl Chat {
         Ok(())
     }
 
-    async fn begin_again(&self, id: &str) -> Result<Outbound> {
-        self.advance(id, |row| journal::sending(row, self.clock.now_ms())).await
+    /// Begins another attempt durably, unless the row has gone on since it was `seen`: found by a webhook, or taken on
+    /// by another node.
+    async fn begin_again(&self, seen: &Outbound, asked: bool) -> Result<Begun> {
+        let mut tx = self.store.begin().await?;
+        let row = tx.outbound(&seen.id).await?.ok_or_else(|| Error::internal("a row of the journal is gone"))?;
+        let Some(next) = journal::again(seen, row.clone(), asked, self.clock.now_ms()) else {
+            return Ok(Begun::Not(row));
+        };
+        if !tx.resume_outbound(&next).await? {
+            return Ok(Begun::Not(row));
+        }
+        tx.commit().await?;
+        Ok(Begun::Attempt(next))
     }
 
     /// Sends a row that is durably `sending`, and makes its end durable, unless it was certainly not applied.
@@ -282,7 +305,10 @@ impl Chat {
             self.store.forget_contact(&contact).await?;
             let profile = opening(&row)?.profile;
             if let Some(anew) = self.contact_of(&row.user, &profile).await.ok().filter(|anew| *anew != contact) {
-                row = self.begin_again(&row.id).await?;
+                row = match self.begin_again(&row, true).await? {
+                    Begun::Attempt(row) => row,
+                    Begun::Not(row) => return Ok(Attempted::Done(row)),
+                };
                 posted = self.post(&row, &anew).await;
             }
         }
@@ -365,8 +391,8 @@ impl Chat {
         let next = if row.state == Journal::Sent { row.clone() } else { step(row.clone()) };
         if next != row {
             tx.update_outbound(&next).await?;
+            tx.commit().await?;
         }
-        tx.commit().await?;
         Ok(next)
     }
 

@@ -270,13 +270,14 @@ impl Tx {
         row.map(Outbound::try_from).transpose()
     }
 
-    /// Stores a row that is about to be sent.
-    pub async fn insert_outbound(&mut self, new: &Outbound) -> Result<()> {
-        sqlx::query(
+    /// Stores a row that is about to be sent; `false` if another node was faster: with the same key, or with another
+    /// message of the same conversation.
+    pub async fn insert_outbound(&mut self, new: &Outbound) -> Result<bool> {
+        let done = sqlx::query(
             "insert into outbound (id, seq, user_id, conversation_id, kind, route, idem_key, fingerprint, content, body,
                payload, state, attempts, ambiguous, told, attempt_ms, created_ms)
              values ($1, (select coalesce(max(seq), 0) + 1 from outbound), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-               $12, $13, $14, $15, $16)",
+               $12, $13, $14, $15, $16) on conflict do nothing",
         )
         .bind(&new.id)
         .bind(new.user.as_str())
@@ -296,11 +297,24 @@ impl Tx {
         .bind(new.created_ms)
         .execute(self.conn())
         .await?;
-        Ok(())
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Writes a row that is about to be sent again; `false` if another message of its conversation is on its way.
+    pub async fn resume_outbound(&mut self, row: &Outbound) -> Result<bool> {
+        match self.write_outbound(row).await {
+            Ok(()) => Ok(true),
+            Err(sqlx::Error::Database(refusal)) if refusal.is_unique_violation() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes what changes of a row.
     pub async fn update_outbound(&mut self, row: &Outbound) -> Result<()> {
+        Ok(self.write_outbound(row).await?)
+    }
+
+    async fn write_outbound(&mut self, row: &Outbound) -> sqlx::Result<()> {
         sqlx::query(
             "update outbound set conversation_id = $2, state = $3, attempts = $4, ambiguous = $5, told = $6,
                attempt_ms = $7, settle_until_ms = $8, part_id = $9, response = $10 where id = $1",
@@ -339,5 +353,60 @@ impl Tx {
         let query = if is_new { query } else { query.bind(conversation.as_str()) };
         let rows: Vec<Row> = query.fetch_all(self.conn()).await?;
         rows.into_iter().map(Outbound::try_from).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, state: Journal) -> Outbound {
+        Outbound {
+            id: id.to_owned(),
+            user: UserId::parse("ada").expect("a user id"),
+            conversation: ConversationId::parse("7"),
+            kind: Kind::Reply,
+            route: "/reply".to_owned(),
+            key: Some(id.to_owned()),
+            fingerprint: id.to_owned(),
+            content: id.to_owned(),
+            body: id.to_owned(),
+            payload: "{}".to_owned(),
+            state,
+            attempts: 1,
+            ambiguous: false,
+            told: false,
+            attempt_ms: 0,
+            settle_until_ms: 0,
+            part_id: None,
+            response: None,
+            created_ms: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_conversation_has_one_message_on_its_way_and_a_second_is_an_outcome_not_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&format!("sqlite://{}/test.db", folder.path().display())).await.expect("a database");
+        let mut tx = store.begin().await.expect("a transaction");
+        assert!(tx.insert_outbound(&row("a", Journal::Abandoned)).await.expect("stored"));
+        assert!(tx.insert_outbound(&row("b", Journal::Sending)).await.expect("stored"));
+        tx.commit().await.expect("committed");
+
+        for refused in [row("c", Journal::Sending), row("a", Journal::Abandoned)] {
+            let mut tx = store.begin().await.expect("a transaction");
+            assert!(!tx.insert_outbound(&refused).await.expect("an outcome"), "{}", refused.id);
+        }
+        let mut tx = store.begin().await.expect("a transaction");
+        let again = Outbound { state: Journal::Sending, ..tx.outbound("a").await.expect("read").expect("there") };
+        assert!(!tx.resume_outbound(&again).await.expect("an outcome"));
+        drop(tx);
+
+        let mut tx = store.begin().await.expect("a transaction");
+        let ended = Outbound { state: Journal::Rejected, ..row("b", Journal::Sending) };
+        tx.update_outbound(&ended).await.expect("written");
+        assert!(tx.resume_outbound(&again).await.expect("an outcome"));
+        tx.commit().await.expect("committed");
+        assert_eq!(store.outbound("a").await.expect("read").expect("there").state, Journal::Sending);
     }
 }
