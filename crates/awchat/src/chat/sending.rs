@@ -359,9 +359,6 @@ impl Chat {
     async fn unknown(&self, row: Outbound, answered: bool) -> Result<Attempted> {
         let now_ms = self.clock.now_ms();
         let row = self.advance(&row.id, |row| journal::unknown(row, answered, now_ms, self.patience())).await?;
-        if journal::blocks(&row) {
-            self.store.enqueue("settle", &row.id, "{}", now_ms + journal::LOOK_MS, now_ms).await?;
-        }
         let (Looked::Ended(row) | Looked::Open(row) | Looked::Absent(row)) = self.look(Some(row)).await?;
         Ok(Attempted::Done(row))
     }
@@ -391,6 +388,11 @@ impl Chat {
         let next = if row.state == Journal::Sent { row.clone() } else { step(row.clone()) };
         if next != row {
             tx.update_outbound(&next).await?;
+            if next.state == Journal::Unknown && row.state != Journal::Unknown {
+                // With it, not after it: whatever fails from here on, somebody goes on looking.
+                let now_ms = self.clock.now_ms();
+                tx.enqueue("settle", id, "{}", now_ms + journal::LOOK_MS, now_ms).await?;
+            }
             tx.commit().await?;
         }
         Ok(next)
