@@ -317,7 +317,7 @@ fn is_within(file: &str, place: &str) -> bool {
 }
 
 fn is_test_file(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.contains("/tests/")
+    path.ends_with("/tests.rs") || path.contains("/tests/") || path.contains("/chat/simulation")
 }
 
 /// The numbers of the lines that contain `word` as a whole word.

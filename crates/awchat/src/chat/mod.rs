@@ -20,6 +20,8 @@ pub mod journal;
 pub mod mirror;
 pub mod requests;
 pub mod sending;
+#[cfg(test)]
+mod simulation;
 pub mod sweep;
 pub mod sync;
 mod turns;

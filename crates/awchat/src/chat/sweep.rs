@@ -187,7 +187,7 @@ impl Chat {
 
 /// Whether nothing can have happened up to `updated_at` that is not here: what is here was asked for when that
 /// second was over.
-fn is_whole(mirrored: &Conversation, updated_at: i64) -> bool {
+pub(super) fn is_whole(mirrored: &Conversation, updated_at: i64) -> bool {
     let second_over_ms = (updated_at + 1) * 1000 + CLOCK_DIFFERENCE_MS;
     updated_at <= mirrored.whole_at && mirrored.whole_ms >= second_over_ms
 }

@@ -248,7 +248,13 @@ async fn base(tx: &mut Tx, snapshot: &Snapshot, origin: &Origin, now_ms: i64) ->
     Ok(Some(Base { conversation, rows, is_new: true }))
 }
 
-fn first(snapshot: &Snapshot, user: UserId, topic: Option<Topic>, source_hidden: bool, now_ms: i64) -> Conversation {
+pub(super) fn first(
+    snapshot: &Snapshot,
+    user: UserId,
+    topic: Option<Topic>,
+    source_hidden: bool,
+    now_ms: i64,
+) -> Conversation {
     let state = snapshot.state.unwrap_or(State::Open);
     Conversation {
         id: snapshot.id.clone(),

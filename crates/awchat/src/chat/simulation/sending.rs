@@ -1,0 +1,469 @@
+//! `sending`, step by step: the same names in the same order, over the simulated database and Intercom.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tokio::sync::watch;
+
+use super::database::Tx;
+use super::time::TaskId;
+use super::{Fault, Mutation, Result, World};
+use crate::chat::draft::Draft;
+use crate::chat::heads::Heads;
+use crate::chat::journal::{self, Next};
+use crate::chat::mirror::Origin;
+use crate::chat::requests::{Identity, Outcome, Requests, Sent};
+use crate::id::{ContactId, ConversationId, UserId};
+use crate::intercom::CallError;
+use crate::store::outbound::{Journal, Outbound};
+
+/// The domain on one node.
+#[derive(Clone)]
+pub(super) struct Chat {
+    pub(super) world: Rc<World>,
+    pub(super) node: usize,
+    pub(super) memory: Rc<Memory>,
+}
+
+/// What a node loses when it dies.
+pub(super) struct Memory {
+    pub(super) turns: RefCell<BTreeMap<String, Vec<(u64, TaskId)>>>,
+    requests: Requests,
+    pub(super) heads: Heads,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { turns: RefCell::default(), requests: Requests::default(), heads: Heads::new(64) }
+    }
+}
+
+/// What a client sees of how sending ended.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    Outcome(Outcome),
+    Conflict,
+    Broken,
+}
+
+enum Looked {
+    Ended(Outbound),
+    Absent(Outbound),
+    Open(Outbound),
+}
+
+enum Begun {
+    Attempt(Outbound),
+    Not(Outbound),
+}
+
+enum Attempted {
+    Done(Outbound),
+    Refused,
+    NotApplied(Outbound),
+}
+
+impl Chat {
+    pub(super) fn now_ms(&self) -> i64 {
+        self.world.time.now_ms() + self.world.nodes.borrow()[self.node].ahead_ms
+    }
+
+    pub(super) async fn begin(&self) -> Result<Tx> {
+        Tx::begin(&self.world, self.node).await
+    }
+
+    /// A read outside of transactions.
+    pub(super) async fn reads(&self) {
+        self.world.step(self.node).await;
+    }
+
+    pub(super) async fn submit(&self, draft: Draft) -> Answer {
+        let identity = Identity::of(&draft);
+        let (user, route, fingerprint) = (draft.user.clone(), draft.route(), draft.fingerprint());
+        let has_key = draft.key.is_some();
+        let Some(outcome) = self.join_or_start(draft) else { return Answer::Outcome(Outcome::Mismatch) };
+        if let Some(end) = self.end_of(&outcome, self.world.options.deadline_ms).await {
+            return Answer::Outcome(end);
+        }
+        if has_key {
+            return Answer::Conflict;
+        }
+        if self.world.mutation == Mutation::ToldAtDeadline {
+            return Answer::Outcome(unavailable());
+        }
+        if self.memory.requests.tell(&identity) {
+            let told = self.tell_outbound_open(&user, &route, &fingerprint).await;
+            return Answer::Outcome(told.map_or(Outcome::Failed, |()| unavailable()));
+        }
+        Answer::Outcome(self.end_of(&outcome, i64::MAX).await.unwrap_or(Outcome::Failed))
+    }
+
+    async fn end_of(&self, outcome: &watch::Receiver<Option<Outcome>>, longest_ms: i64) -> Option<Outcome> {
+        let until_ms = self.world.time.now_ms().saturating_add(longest_ms);
+        while outcome.borrow().is_none() && self.world.time.now_ms() < until_ms {
+            self.world.time.sleep(25).await;
+        }
+        outcome.borrow().clone()
+    }
+
+    fn join_or_start(&self, draft: Draft) -> Option<watch::Receiver<Option<Outcome>>> {
+        let identity = Identity::of(&draft);
+        let (outcome, end) = self.memory.requests.join_or_begin(&identity, &draft.fingerprint())?;
+        let Some(end) = end else { return Some(outcome) };
+        let chat = self.clone();
+        self.world.time.spawn(Some(self.node), async move {
+            let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|fault| {
+                if fault != Fault::Database {
+                    chat.world.violate(format!("a request ended in 500 for {fault:?}"));
+                }
+                Outcome::Failed
+            });
+            chat.memory.requests.end(&identity);
+            end.send_replace(Some(outcome));
+        });
+        Some(outcome)
+    }
+
+    async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+        let outcome = self.send_or_find(draft, identity).await?;
+        if let (Some(told), Outcome::Sent { row, .. }) = (self.memory.requests.end_unless_told(identity), &outcome) {
+            self.tell_outbound(row, told).await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+        let _turn = self.turn(turn(&draft.user, draft.conversation.as_ref())).await;
+        let (route, fingerprint) = (draft.route(), draft.fingerprint());
+        self.reads().await;
+        let since_ms = self.now_ms() - journal::ADOPT_MS;
+        let is_it = |row: &Outbound| match &draft.key {
+            Some(key) => row.key.as_ref() == Some(key),
+            None => row.fingerprint == fingerprint && is_to_adopt(row, since_ms),
+        };
+        let is_it = |row: &Outbound| row.user == draft.user && row.route == route && is_it(row);
+        let mut row = self.world.outbound_where(is_it).pop();
+        loop {
+            return match journal::on_request(row.as_ref(), &fingerprint) {
+                Next::Mismatch => Ok(Outcome::Mismatch),
+                Next::Replay => self.replay(row).await,
+                Next::Look => match self.look(row).await? {
+                    Looked::Open(row) => self.tell(row).await,
+                    Looked::Absent(row) => self.send(Some(row), draft, identity).await,
+                    Looked::Ended(ended) => {
+                        row = Some(ended);
+                        continue;
+                    }
+                },
+                Next::Send => self.send(row, draft, identity).await,
+            };
+        }
+    }
+
+    async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+        let ready = self.ready(row.as_ref(), draft, identity).await?;
+        let (row, contact) = match (row, ready) {
+            (None, Err(retry_after_s)) => return Ok(Outcome::Unavailable { retry_after_s }),
+            (Some(row), Err(retry_after_s)) => {
+                self.advance(&row.id, journal::told).await?;
+                return Ok(Outcome::Unavailable { retry_after_s });
+            }
+            (Some(row), Ok(contact)) => match self.begin_again(&row, true).await? {
+                Begun::Attempt(row) => (row, contact),
+                Begun::Not(row) if row.state == Journal::Sent => return self.replay(Some(row)).await,
+                Begun::Not(row) => return self.tell(row).await,
+            },
+            (None, Ok(contact)) => {
+                let mut row = draft.row(self.now_ms()).expect("a plain opening is JSON");
+                row.id = format!("r{}", self.world.time.count());
+                let mut tx = self.begin().await?;
+                if !tx.insert_outbound(&row).await? {
+                    return Ok(unavailable());
+                }
+                tx.commit().await?;
+                self.world.log(|| format!("node {} accepts {}: {:?} {:?}", self.node, row.id, row.key, row.body));
+                (row, contact)
+            }
+        };
+        if self.memory.requests.is_told(identity) {
+            self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+            return Ok(unavailable());
+        }
+        match self.attempt(row, contact).await? {
+            Attempted::Done(row) => self.tell(row).await,
+            Attempted::Refused => Ok(Outcome::Refused),
+            Attempted::NotApplied(row) => {
+                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+                Ok(unavailable())
+            }
+        }
+    }
+
+    async fn ready(
+        &self,
+        row: Option<&Outbound>,
+        draft: &Draft,
+        identity: &Identity,
+    ) -> Result<std::result::Result<ContactId, u64>> {
+        if self.memory.requests.is_told(identity) {
+            return Ok(Err(1));
+        }
+        if self.gate().is_err() {
+            return Ok(Err(1));
+        }
+        self.reads().await;
+        let is_it = |other: &Outbound| match &draft.conversation {
+            Some(_) => other.conversation == draft.conversation,
+            None => other.conversation.is_none() && other.user == draft.user,
+        };
+        let unresolved = self.world.outbound_where(|other| journal::blocks(other) && is_it(other)).pop();
+        if let Some(other) = unresolved.filter(|other| row.is_none_or(|row| row.id != other.id)) {
+            let other = self.resolve(other).await?;
+            if journal::blocks(&other) {
+                return Ok(Err(journal::retry_after_s(&other, self.now_ms())));
+            }
+        }
+        match self.contact_of(&draft.user).await {
+            Err(Fault::Unavailable) => Ok(Err(1)),
+            contact => contact.map(Ok),
+        }
+    }
+
+    async fn resolve(&self, row: Outbound) -> Result<Outbound> {
+        let row = match self.look(Some(row)).await? {
+            Looked::Ended(row) | Looked::Open(row) => return Ok(row),
+            Looked::Absent(row) => row,
+        };
+        if !journal::is_still_wanted(&self.mutated(&row), self.now_ms()) {
+            return self.advance(&row.id, |row| journal::not_applied(row, false)).await;
+        }
+        let (Ok(()), Ok(contact)) = (self.gate(), self.contact_of(&row.user).await) else { return Ok(row) };
+        let row = match self.begin_again(&row, false).await? {
+            Begun::Attempt(row) => row,
+            Begun::Not(row) => return Ok(row),
+        };
+        match self.attempt(row.clone(), contact).await? {
+            Attempted::Done(row) => Ok(row),
+            Attempted::Refused => self.advance(&row.id, |row| row).await,
+            Attempted::NotApplied(row) => self.advance(&row.id, journal::deferred).await,
+        }
+    }
+
+    /// The mutation forgets what the client was told.
+    fn mutated(&self, row: &Outbound) -> Outbound {
+        Outbound { told: row.told && self.world.mutation != Mutation::SentAfterTold, ..row.clone() }
+    }
+
+    async fn look(&self, row: Option<Outbound>) -> Result<Looked> {
+        let row = row.ok_or(Fault::Database)?;
+        let row = match row.state {
+            Journal::Sending => {
+                let now_ms = self.now_ms();
+                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.world.patience())).await?
+            }
+            _ => row,
+        };
+        let asked_ms = self.now_ms();
+        let looked = match &row.conversation {
+            Some(conversation) => self.refresh(conversation).await.map(|_| ()),
+            None => self.look_for_new_conversations(&row).await,
+        };
+        let has_answer = match looked {
+            Ok(()) => true,
+            Err(Fault::Unavailable) => false,
+            Err(other) => return Err(other),
+        };
+        let (mut seen, row) = (row.clone(), self.advance(&row.id, |row| row).await?);
+        if self.world.mutation == Mutation::AgainUnseen {
+            seen = row.clone();
+        }
+        Ok(match journal::blocks(&row) {
+            false => Looked::Ended(row),
+            true if has_answer && journal::is_absent(&seen, &row, asked_ms) => Looked::Absent(row),
+            true => Looked::Open(row),
+        })
+    }
+
+    async fn look_for_new_conversations(&self, row: &Outbound) -> Result<()> {
+        self.reads().await;
+        let Some(contact) = self.world.database.borrow().contacts.get(&row.user).cloned() else { return Ok(()) };
+        for snapshot in self.search_of_contact(&contact).await.map_err(|_| Fault::Unavailable)? {
+            let recent = snapshot.created_at >= row.created_ms.div_euclid(1000) - 60;
+            self.reads().await;
+            let is_here = self.world.database.borrow().conversations.contains_key(&snapshot.id);
+            if recent && !is_here {
+                self.refresh(&snapshot.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin_again(&self, seen: &Outbound, asked: bool) -> Result<Begun> {
+        let mut tx = self.begin().await?;
+        let row = tx.outbound(&seen.id).await?;
+        let seen = if self.world.mutation == Mutation::AgainUnseen { &row } else { seen };
+        let Some(next) = journal::again(seen, self.mutated(&row), asked, self.now_ms()) else {
+            return Ok(Begun::Not(row));
+        };
+        if !tx.update_outbound(&next).await? {
+            return Ok(Begun::Not(row));
+        }
+        tx.commit().await?;
+        self.world.log(|| format!("node {} begins {} again, asked: {asked}", self.node, next.id));
+        Ok(Begun::Attempt(next))
+    }
+
+    async fn attempt(&self, row: Outbound, contact: ContactId) -> Result<Attempted> {
+        let posted = self.post(&row, &contact).await;
+        match posted {
+            Ok(()) => {
+                let row = self.advance(&row.id, |row| row).await?;
+                if row.state == Journal::Sent { Ok(Attempted::Done(row)) } else { self.unknown(row, true).await }
+            }
+            Err(CallError::Ambiguous { answered }) => self.unknown(row, answered).await,
+            Err(CallError::Rejected { .. }) => {
+                self.advance(&row.id, |row| journal::not_applied(row, true)).await?;
+                Ok(Attempted::Refused)
+            }
+            Err(_not_applied) => Ok(Attempted::NotApplied(row)),
+        }
+    }
+
+    async fn post(&self, row: &Outbound, contact: &ContactId) -> Result<(), CallError> {
+        let asked_ms = self.now_ms();
+        self.world.stumble(self.node);
+        let snapshot = self.write(row, contact).await?;
+        self.world.stumble(self.node);
+        let applied = self.apply(&snapshot, &Origin::Answer { asked_ms, of: Some(row.id.clone()) }).await;
+        applied.map(|_| ()).map_err(|_| CallError::Ambiguous { answered: true })
+    }
+
+    async fn unknown(&self, row: Outbound, answered: bool) -> Result<Attempted> {
+        let now_ms = self.now_ms();
+        let row = self.advance(&row.id, |row| journal::unknown(row, answered, now_ms, self.world.patience())).await?;
+        let (Looked::Ended(row) | Looked::Open(row) | Looked::Absent(row)) = self.look(Some(row)).await?;
+        Ok(Attempted::Done(row))
+    }
+
+    async fn replay(&self, row: Option<Outbound>) -> Result<Outcome> {
+        let row = row.ok_or(Fault::Database)?;
+        if row.told {
+            let mut tx = self.begin().await?;
+            tx.update_outbound(&journal::answered(row.clone())).await?;
+            tx.commit().await?;
+        }
+        Ok(answer(&row, true))
+    }
+
+    async fn tell(&self, row: Outbound) -> Result<Outcome> {
+        let row = self.advance(&row.id, journal::told).await?;
+        match row.state {
+            Journal::Sent => Ok(answer(&row, false)),
+            _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.now_ms()) }),
+        }
+    }
+
+    pub(super) async fn advance(&self, id: &str, step: impl FnOnce(Outbound) -> Outbound) -> Result<Outbound> {
+        let mut tx = self.begin().await?;
+        let row = tx.outbound(id).await?;
+        let next = if row.state == Journal::Sent { row.clone() } else { step(row.clone()) };
+        if next != row {
+            if !tx.update_outbound(&next).await? {
+                return Err(Fault::Unique);
+            }
+            if next.state == Journal::Unknown && row.state != Journal::Unknown {
+                tx.enqueue("settle", id, self.true_ms(self.now_ms() + journal::LOOK_MS));
+            }
+            tx.commit().await?;
+            self.world.log(|| format!("node {} takes {id} from {:?} to {:?}", self.node, row.state, next.state));
+        }
+        Ok(next)
+    }
+
+    /// A job. `Some`: and again after so many milliseconds.
+    pub(super) async fn settle(&self, id: &str) -> Result<Option<i64>> {
+        self.reads().await;
+        let Some(row) = self.world.outbound(id) else { return Ok(None) };
+        let _turn = self.turn(turn(&row.user, row.conversation.as_ref())).await;
+        let row = self.advance(id, |row| row).await?;
+        if row.state != Journal::Unknown {
+            return Ok(None);
+        }
+        let row = self.resolve(row).await?;
+        Ok(journal::blocks(&row).then(|| journal::next_look_ms(&row, self.now_ms())))
+    }
+
+    pub(super) async fn recover(&self) -> Result<()> {
+        let now_ms = self.now_ms();
+        self.reads().await;
+        for row in self.world.outbound_where(journal::blocks) {
+            if row.state == Journal::Sending {
+                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.world.patience())).await?;
+            }
+            self.enqueue("settle", &row.id, now_ms).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_outbound(&self, id: &str, told: bool) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let row = tx.outbound(id).await?;
+        tx.update_outbound(&Outbound { told, ..row }).await?;
+        tx.commit().await
+    }
+
+    async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str) -> Result<()> {
+        self.reads().await;
+        let is_it = |row: &Outbound| row.user == *user && row.route == route && row.fingerprint == fingerprint;
+        for row in self.world.outbound_where(|row| journal::blocks(row) && is_it(row)) {
+            let mut tx = self.begin().await?;
+            let row = tx.outbound(&row.id).await?;
+            if journal::blocks(&row) {
+                tx.update_outbound(&Outbound { told: true, ..row }).await?;
+            }
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn contact_of(&self, user: &UserId) -> Result<ContactId> {
+        self.reads().await;
+        if let Some(contact) = self.world.database.borrow().contacts.get(user) {
+            return Ok(contact.clone());
+        }
+        let _turn = self.turn(format!("contact {user}")).await;
+        self.world.time.sleep(self.world.time.between(10, 200)).await;
+        if self.world.storm(50_000) {
+            return Err(Fault::Unavailable);
+        }
+        let contact = super::clients::contact(user);
+        self.world.database.borrow_mut().contacts.insert(user.clone(), contact.clone());
+        Ok(contact)
+    }
+}
+
+/// A row that a request without a key repeats.
+fn is_to_adopt(row: &Outbound, since_ms: i64) -> bool {
+    let ended_in_502 =
+        matches!(row.state, Journal::Abandoned | Journal::Sent) && row.told && row.attempt_ms >= since_ms;
+    journal::blocks(row) || ended_in_502
+}
+
+fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
+    match conversation {
+        Some(id) => format!("send {id}"),
+        None => format!("open {user}"),
+    }
+}
+
+fn answer(row: &Outbound, replayed: bool) -> Outcome {
+    match &row.response {
+        Some(body) => Outcome::Sent { sent: Sent { body: body.as_str().into(), replayed }, row: row.id.clone() },
+        None => Outcome::Failed,
+    }
+}
+
+fn unavailable() -> Outcome {
+    Outcome::Unavailable { retry_after_s: 1 }
+}
