@@ -22,6 +22,7 @@ pub mod inbox;
 pub mod jobs;
 pub mod messages;
 pub mod outbound;
+pub mod reports;
 
 /// The database.
 #[derive(Clone, Debug)]
@@ -56,6 +57,31 @@ impl Store {
         };
         sqlx::migrate!().run(&store.write).await.map_err(Error::internal)?;
         Ok(store)
+    }
+
+    /// Opens the database at `url` beside the process that uses it, to read alone.
+    ///
+    /// # Errors
+    /// When there is no database, or it cannot be read.
+    pub async fn open_to_read(url: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let (engine, options, url) = match url.strip_prefix("sqlite://") {
+            Some(path) => {
+                let path = path.split('?').next().unwrap_or(path);
+                // Not `mode=ro`: a reader of a write-ahead log writes to the index beside it.
+                (Engine::Sqlite, sqlite_pool(1, SQLITE_READER), format!("sqlite://{path}?mode=rw"))
+            }
+            None => {
+                let options = AnyPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE);
+                let read_only = "set default_transaction_read_only = on";
+                let options = options.after_connect(move |connection, _| {
+                    Box::pin(async move { sqlx::raw_sql(read_only).execute(connection).await.map(|_| ()) })
+                });
+                (Engine::Postgres, options, url.to_owned())
+            }
+        };
+        let pool = options.connect(&url).await?;
+        Ok(Self { write: pool.clone(), read: pool, engine, _lock: None })
     }
 
     async fn open_sqlite(path: &str) -> Result<Self> {

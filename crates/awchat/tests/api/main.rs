@@ -5,11 +5,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests live in real time, and own what they spawn")]
 
+mod admin;
 mod child;
 mod clients;
 mod conversations;
 mod delivery;
+mod devices;
 mod edge;
+mod export;
+mod feedback;
 mod harness;
 mod health;
 mod identity;
