@@ -249,16 +249,14 @@ async fn the_servers_troubles_are_shown() {
     }
     assert!(!well.contains("▲"), "{well}");
 
-    world.sandbox.fault(Fault::new(Kind::Refuse));
-    for at in 0..12 {
-        let _ = world.user(&format!("user-{at}")).post("/api/conversations", json!({ "body": "Hello?" })).await;
-    }
+    world.sandbox.fault(Fault::new(Kind::Error { status: 401, applied: false, html: false }));
+    world.user("bob").post("/api/conversations", json!({ "body": "Hello?" })).await.expect(502);
     ada.post("/api/csat", json!({ "stars": 3, "conversationId": world.sandbox.conversation_ids()[0] }))
         .await
         .expect(201);
     world.clock.advance(i64::try_from(Duration::from_secs(600).as_millis()).expect("a sane time"));
     let ill = page(&world, "").await;
-    for shown in ["Down: calls fail", "1, oldest 10 min", "10 min ago", "▲"] {
+    for shown in ["Down: token refused", "1, oldest 10 min", "10 min ago", "▲"] {
         assert!(ill.contains(shown), "{shown} is not on\n{ill}");
     }
 }
