@@ -8,4 +8,5 @@ mod official;
 mod openapi;
 mod operator;
 mod search;
+mod tickets;
 mod webhooks;
