@@ -103,6 +103,7 @@ fn thread(core: &Arc<Core>, id: &str, request: &Request) -> Answer {
         let conversation = world.conversations.get(id)?;
         json["conversation"] = render::conversation(world, conversation, Form::Plain, &Parts::Recent);
         json["contact_texts"] = json!(conversation.contact_texts());
+        json["moves"] = operator::moves(conversation);
         Some(json)
     });
     found.map_or_else(|| refusal(404, "no such conversation"), |json| done(&json))

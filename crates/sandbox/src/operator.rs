@@ -16,6 +16,7 @@ pub(crate) const NAME: &str = "Olga Operator";
 pub(crate) const EMAIL: &str = "operator@sandbox.example";
 
 pub use tickets::NewTicket;
+pub(crate) use tickets::moves;
 
 /// A file for an answer with attachments. In JSON `data` is base64.
 #[derive(Clone, Debug, Deserialize)]
@@ -362,6 +363,7 @@ pub(crate) fn overview(world: &World, id: &str) -> Option<Value> {
     let contact = contact.map(|c| json!({ "id": c.id, "name": c.details.name, "external_id": c.details.external_id }));
     let last = conversation.parts.iter().rev().find_map(|part| part.body.as_ref()).unwrap_or(&conversation.body);
     let written = conversation.contact_texts().len();
+    let ticket = conversation.ticket.as_ref();
     Some(json!({
         "id": conversation.id,
         "contact": contact,
@@ -371,6 +373,6 @@ pub(crate) fn overview(world: &World, id: &str) -> Option<Value> {
         "updated_at": conversation.updated_at,
         "unread": written.saturating_sub(conversation.seen),
         "open": conversation.state == State::Open,
-        "ticket": conversation.ticket.as_ref().map(|ticket| tickets::overview(world, ticket)),
+        "ticket": ticket.map(|ticket| tickets::overview(world, ticket)),
     }))
 }

@@ -4,7 +4,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{ADMIN_ID, Act, Operator};
-use crate::world::{Category, DESCRIPTION, Mover, NotMoved, TITLE, Ticket, Via, World};
+use crate::world::{
+    Category, Conversation, DESCRIPTION, Mover, NotMoved, Part, TITLE, Ticket, TicketState, TicketType, Via, World,
+};
 
 /// A ticket to be made.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -49,7 +51,7 @@ pub(super) fn perform(world: &mut World, act: Act) -> Result<Value, String> {
             let known = world.conversations.get(&ticket).ok_or("no such ticket")?;
             let by = mover(by.as_deref(), known.contacts.first())?;
             let type_id = known.ticket.as_ref().map(|ticket| ticket.type_id).ok_or("no such ticket")?;
-            let named = |of: &&crate::world::TicketState| {
+            let named = |of: &&TicketState| {
                 of.id.to_string() == state || of.external_label == state || of.internal_label == state
             };
             let state = world.states_of(type_id).find(named).map(|of| of.id).ok_or("no such state")?;
@@ -76,7 +78,7 @@ fn known<'a>(world: &'a World, id: &str) -> Option<&'a Ticket> {
 }
 
 fn type_of(world: &World, wanted: Option<&str>) -> Result<u64, String> {
-    let fits = |of: &&crate::world::TicketType| match wanted {
+    let fits = |of: &&TicketType| match wanted {
         None => of.category == Category::Customer,
         Some(wanted) => of.id.to_string() == wanted || of.name == wanted,
     };
@@ -113,7 +115,7 @@ fn mover(by: Option<&str>, contact: Option<&String>) -> Result<Mover, String> {
 pub(super) fn overview(world: &World, ticket: &Ticket) -> Value {
     let of = world.ticket_type(ticket.type_id);
     let state = world.ticket_state(ticket.state_id);
-    let choice = |state: &crate::world::TicketState| json!({ "id": state.id.to_string(), "label": state.internal_label, "shown": state.external_label });
+    let choice = |state: &TicketState| json!({ "id": state.id.to_string(), "label": state.internal_label, "shown": state.external_label });
     json!({
         "number": ticket.number,
         "title": ticket.text(TITLE),
@@ -126,6 +128,16 @@ pub(super) fn overview(world: &World, ticket: &Ticket) -> Value {
         "stage": state.map(|state| state.stage.name()),
         "states": world.states_of(ticket.type_id).map(choice).collect::<Vec<Value>>(),
     })
+}
+
+/// From which state to which each part moved a ticket, as a sentence, by the part's id.
+pub(crate) fn moves(conversation: &Conversation) -> Value {
+    let moved = |part: &Part| {
+        let (from, to) = part.ticket_state?;
+        let what = if from == to { to.name().to_owned() } else { format!("{} → {}", from.name(), to.name()) };
+        Some((part.id.clone(), json!(what)))
+    };
+    Value::Object(conversation.parts.iter().filter_map(moved).collect())
 }
 
 /// Tickets. A ticket is replied to, noted on, tagged, assigned and closed as a conversation is, by the same id.
