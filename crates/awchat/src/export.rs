@@ -114,7 +114,7 @@ impl From<RatingRow> for Row {
             conversation_id: row.conversation_id,
             topic_main: row.topic_main,
             topic_sub: row.topic_sub,
-            user_id: row.user_id,
+            user_id: row.user,
         });
         Self { place: Place { created_ms: row.created_ms, id: row.id }, line }
     }
@@ -129,7 +129,7 @@ impl From<ComplaintRow> for Row {
             description: row.description,
             chat_id: row.chat_id,
             dialog_id: row.dialog_id,
-            user_id: row.user_id,
+            user_id: row.user,
         });
         Self { place: Place { created_ms: row.created_ms, id: row.id }, line }
     }
@@ -241,7 +241,7 @@ mod tests {
         for description in descriptions {
             let row = ComplaintRow {
                 id: "c1".to_owned(),
-                user_id: "@ada".to_owned(),
+                user: "@ada".to_owned(),
                 category: "other".to_owned(),
                 description: (*description).to_owned(),
                 chat_id: None,

@@ -10,7 +10,8 @@ pub struct RatingRow {
     /// Its id.
     pub id: String,
     /// Who rated.
-    pub user_id: String,
+    #[sqlx(rename = "user_id")]
+    pub user: String,
     /// 1 to 5.
     pub stars: i64,
     /// In the user's words.
@@ -33,7 +34,8 @@ pub struct ComplaintRow {
     /// Its id.
     pub id: String,
     /// Who complained.
-    pub user_id: String,
+    #[sqlx(rename = "user_id")]
+    pub user: String,
     /// What kind of complaint.
     pub category: String,
     /// In the user's words.

@@ -320,7 +320,7 @@ fn one(complaint: &ComplaintRow) -> Markup {
             }
             p.description dir="auto" { (complaint.description) }
             dl.about {
-                (about("User", Some(&complaint.user_id)))
+                (about("User", Some(&complaint.user)))
                 (about("Chat", complaint.chat_id.as_ref()))
                 (about("Dialog", complaint.dialog_id.as_ref()))
                 (about("Complaint", Some(&complaint.id)))
