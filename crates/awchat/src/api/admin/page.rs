@@ -242,16 +242,18 @@ fn topics(overview: &Overview) -> Markup {
         @if !topics.is_empty() {
             section aria-labelledby="topics" {
                 h2 id="topics" { "Ratings by topic" }
-                table.topics {
-                    thead { tr { th scope="col" { "Topic" } th scope="col" { "Average" } th scope="col" { "Ratings" }
-                        th.bar scope="col" { "1 ★ to 5 ★" } } }
-                    tbody {
-                        @for (name, stars) in topics.iter().take(TOPICS) {
-                            tr {
-                                th scope="row" { (name) }
-                                td { (stars.average().unwrap_or_default()) }
-                                td { (stars.total()) }
-                                td.bar { (chart::share(stars, &shares(stars))) }
+                div.scroll {
+                    table.topics {
+                        thead { tr { th scope="col" { "Topic" } th scope="col" { "Average" } th scope="col" { "Ratings" }
+                            th.bar scope="col" { "1 ★ to 5 ★" } } }
+                        tbody {
+                            @for (name, stars) in topics.iter().take(TOPICS) {
+                                tr {
+                                    th scope="row" { (name) }
+                                    td { (stars.average().unwrap_or_default()) }
+                                    td { (stars.total()) }
+                                    td.bar { (chart::share(stars, &shares(stars))) }
+                                }
                             }
                         }
                     }
