@@ -8,6 +8,7 @@ use crate::app::App;
 
 pub mod admission;
 mod conversations;
+mod docs;
 pub mod extract;
 mod health;
 mod openapi;
@@ -27,11 +28,13 @@ pub fn router(app: App) -> Router {
         .route("/api/conversations/{id}/read", post(conversations::read))
         .route("/api/conversations/{id}/close", post(conversations::close))
         .route("/api/conversations/{id}/reply", post(conversations::reply));
-    let document = openapi::document();
+    let json = openapi::Contract::of_the_binary();
+    let page = json.clone();
     let outside = Router::new()
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
-        .route("/openapi.json", get(move || openapi::serve(document.clone())))
+        .route("/openapi.json", get(move || openapi::json(json.clone())))
+        .route("/docs", get(move || openapi::page(page.clone())))
         .route(
             "/webhooks/intercom",
             post(webhooks::receive).head(webhooks::validate).layer(DefaultBodyLimit::max(MAX_WEBHOOK_BYTES)),

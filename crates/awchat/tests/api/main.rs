@@ -9,6 +9,7 @@ mod child;
 mod clients;
 mod conversations;
 mod delivery;
+mod docs;
 mod edge;
 mod harness;
 mod health;
