@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::id::UserId;
 
 mod claims;
+pub mod init_data;
 mod jwks;
 
 use claims::{Claims, Rules, TokenHeader};

@@ -93,6 +93,7 @@ async fn housekeeping(app: App, shutdown: CancellationToken) {
         let now_ms = app.clock.now_ms();
         let forgotten = async {
             app.store.outbound_forget(now_ms - KEYS_KEPT_MS).await?;
+            app.store.forget_feedback_keys(now_ms - KEYS_KEPT_MS).await?;
             app.store.inbox_forget(now_ms - WEBHOOK_IDS_KEPT_MS).await
         };
         if let Err(error) = forgotten.await {

@@ -2,14 +2,17 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use crate::app::App;
 
 pub mod admission;
 mod conversations;
+mod devices;
+mod diagnostics;
 mod docs;
 pub mod extract;
+mod feedback;
 mod health;
 mod openapi;
 pub mod params;
@@ -27,7 +30,13 @@ pub fn router(app: App) -> Router {
         .route("/api/conversations/{id}/poll", get(conversations::poll))
         .route("/api/conversations/{id}/read", post(conversations::read))
         .route("/api/conversations/{id}/close", post(conversations::close))
-        .route("/api/conversations/{id}/reply", post(conversations::reply));
+        .route("/api/conversations/{id}/reply", post(conversations::reply))
+        .route("/api/csat", post(feedback::rate))
+        .route("/api/complaints", post(feedback::complain))
+        .route("/api/devices/register", post(devices::register))
+        .route("/api/devices/{id}", delete(devices::unregister))
+        .route("/api/settings/notifications", get(devices::notifications).put(devices::set_notifications))
+        .route("/api/diagnostics", post(diagnostics::report));
     let json = openapi::Contract::of_the_binary();
     let page = json.clone();
     let outside = Router::new()

@@ -10,6 +10,7 @@ use crate::id::ConversationId;
 use crate::intercom::{CallError, Class};
 use crate::model::Topic;
 use crate::store::Tx;
+use crate::store::feedback::Rating;
 use crate::store::jobs::Job;
 use crate::store::outbound::{Kind, Outbound};
 
@@ -94,6 +95,16 @@ impl Chat {
                     self.intercom.tag(&id, &topic_tag(&topic)).await?;
                 }
             }
+            "csat_tag" => {
+                if let Some(rating) = self.rating_by_owner(&id).await? {
+                    self.intercom.tag(&id, &format!("csat-{}", rating.stars)).await?;
+                }
+            }
+            "csat_note" => {
+                if let Some(Rating { stars, comment: Some(comment), .. }) = self.rating_by_owner(&id).await? {
+                    self.note_once(&id, &format!("Rated {stars} of 5 by the customer:\n{comment}"), job).await?;
+                }
+            }
             "assign" => {
                 if let Some(team) = &self.settings.team_id {
                     self.intercom.assign_team(&id, team).await?;
@@ -102,6 +113,11 @@ impl Chat {
             unknown => tracing::warn!(kind = unknown, "unknown kind of job"),
         }
         Ok(None)
+    }
+
+    /// What the user says now: a rating that was erased is not told any more.
+    async fn rating_by_owner(&self, id: &ConversationId) -> Result<Option<Rating>> {
+        self.store.begin().await?.rating_by_owner(id).await
     }
 
     /// A note has no key at Intercom either: a second attempt looks whether the first has come.

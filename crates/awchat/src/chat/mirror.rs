@@ -201,9 +201,10 @@ fn state(plan: &mut Plan, before: &Conversation, snapshot: &Snapshot, origin: &O
     if *origin == Origin::Webhook && differs && (newer || same_second) {
         plan.ask = true;
     }
-    // A webhook's tags may be old: it can only add the rating, an answer may also take it away.
-    plan.rated =
-        snapshot.rated_by_tag.filter(|rated| *rated != before.rated && (*rated || applies && of_truth(origin)));
+    // A webhook's tags may be old: it can only add the rating. An answer may also take it away, but never the user's
+    // own: its tag may still be on the way, and a second rating would be refused.
+    let takes_away = applies && of_truth(origin) && !before.rated_here;
+    plan.rated = snapshot.rated_by_tag.filter(|rated| *rated != before.rated && (*rated || takes_away));
     plan.becomes_ticket = snapshot.is_ticket && !before.is_ticket;
 }
 

@@ -14,6 +14,7 @@ use crate::store::Store;
 pub mod contacts;
 pub mod conversations;
 pub mod draft;
+pub mod feedback;
 pub mod followups;
 pub mod heads;
 pub mod journal;

@@ -262,6 +262,7 @@ pub(super) fn first(
         state,
         snoozed_until: snapshot.snoozed_until.filter(|_| state == State::Snoozed),
         rated: snapshot.rated_by_tag.unwrap_or(false),
+        rated_here: false,
         is_ticket: snapshot.is_ticket,
         topic,
         source_hidden,

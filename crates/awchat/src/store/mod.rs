@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 
 pub mod contacts;
 pub mod conversations;
+pub mod devices;
+pub mod feedback;
 pub mod inbox;
 pub mod jobs;
 pub mod messages;

@@ -18,6 +18,7 @@ fn conversation() -> Conversation {
         state: State::Open,
         snoozed_until: None,
         rated: false,
+        rated_here: false,
         is_ticket: false,
         topic: None,
         source_hidden: false,
