@@ -1,4 +1,4 @@
-//! The command line: serve, dev, token.
+//! The command line: serve, dev, token, export, erase.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -11,6 +11,9 @@ use awchat::{auth, id, server};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+#[path = "main/personal.rs"]
+mod personal;
 
 /// Support chat in your own app, with your operators in Intercom.
 #[derive(Parser)]
@@ -36,6 +39,18 @@ enum Command {
         /// How long it holds, in seconds.
         #[arg(long, default_value_t = 3600)]
         lifetime: u32,
+    },
+    /// Print everything that is kept of a user, as JSON; the server may be running.
+    Export {
+        /// The user's id in your app.
+        #[arg(long)]
+        user: String,
+    },
+    /// Erase a user: all that is kept here, and the contact at Intercom. A running server does it, else this command.
+    Erase {
+        /// The user's id in your app.
+        #[arg(long)]
+        user: String,
     },
 }
 
@@ -72,6 +87,8 @@ fn run(command: Command) -> Result<(), Failure> {
                 awchat::dev::run(config, until_told()).await
             }
             Command::Token { sub, lifetime } => print_token(&sub, lifetime),
+            Command::Export { user } => personal::export(&user).await,
+            Command::Erase { user } => personal::erase(&user).await,
         }
     })
 }

@@ -124,7 +124,6 @@ pub(super) async fn set_notifications(
     user: User,
     Json(body): Json<NotificationsBody>,
 ) -> Result<axum::Json<Notifications>> {
-    let wanted =
-        app.store.want_notices(&user.id, body.chat_messages, body.ticket_updates, body.system_notices).await?;
+    let wanted = app.store.want_notices(&user.id, body.chat_messages, body.ticket_updates, body.system_notices).await?;
     Ok(axum::Json(wanted.into()))
 }

@@ -18,12 +18,11 @@ const WORD_BYTES: usize = 64;
 /// The largest number that is kept: no telephone number, no time.
 const LARGEST: f64 = 10_000_000.0;
 
-pub(super) async fn report(
-    _: User,
-    Json(told): Json<Map<String, Value>, MAX_BYTES>,
-) -> Result<StatusCode> {
+pub(super) async fn report(_: User, Json(told): Json<Map<String, Value>, MAX_BYTES>) -> Result<StatusCode> {
     if told.values().any(|value| value.is_object() || value.is_array()) {
-        return Err(Error::Validation("the body must be flat: values are strings, numbers, booleans or null".to_owned()));
+        return Err(Error::Validation(
+            "the body must be flat: values are strings, numbers, booleans or null".to_owned(),
+        ));
     }
     log(&Told(told));
     Ok(StatusCode::NO_CONTENT)

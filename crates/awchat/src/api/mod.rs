@@ -14,6 +14,7 @@ mod docs;
 pub mod extract;
 mod feedback;
 mod health;
+mod me;
 mod openapi;
 pub mod params;
 pub mod respond;
@@ -36,7 +37,9 @@ pub fn router(app: App) -> Router {
         .route("/api/devices/register", post(devices::register))
         .route("/api/devices/{id}", delete(devices::unregister))
         .route("/api/settings/notifications", get(devices::notifications).put(devices::set_notifications))
-        .route("/api/diagnostics", post(diagnostics::report));
+        .route("/api/diagnostics", post(diagnostics::report))
+        .route("/api/export", get(me::export))
+        .route("/api/me", delete(me::erase));
     let json = openapi::Contract::of_the_binary();
     let page = json.clone();
     let outside = Router::new()

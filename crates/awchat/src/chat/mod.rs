@@ -14,6 +14,8 @@ use crate::store::Store;
 pub mod contacts;
 pub mod conversations;
 pub mod draft;
+pub mod erasure;
+pub mod export;
 pub mod feedback;
 pub mod followups;
 pub mod heads;

@@ -93,7 +93,10 @@ impl Chat {
         let mut tx = self.store.begin().await?;
         Ok(match tx.mirrored(&found.id).await? {
             Some(mirrored) => !is_whole(&mirrored, found.updated_at),
-            None => tx.user_of(&found.contacts, &found.users).await?.is_some(),
+            None => match tx.user_of(&found.contacts, &found.users).await? {
+                Some(user) => !tx.stays_erased(&user, &found.id, found.created_at).await?,
+                None => false,
+            },
         })
     }
 
@@ -120,6 +123,9 @@ impl Chat {
     }
 
     async fn take_over_now(&self, user: &UserId) -> Result<()> {
+        if self.has_contact_of_before(user).await? {
+            return Ok(());
+        }
         let now_ms = self.clock.now_ms();
         let Some(contact) = self.intercom.find_contact(user).await? else {
             return self.store.set_imported(user, now_ms).await;

@@ -60,7 +60,7 @@ pub struct ListCursor {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     id: String,
     user_id: String,
     state: String,

@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 pub mod contacts;
 pub mod conversations;
 pub mod devices;
+pub mod erasure;
+pub mod export;
 pub mod feedback;
 pub mod inbox;
 pub mod jobs;
@@ -29,12 +31,13 @@ pub struct Store {
     write: AnyPool,
     read: AnyPool,
     engine: Engine,
+    tombstones: erasure::Tombstones,
     /// Keeps a second process off a SQLite database: it would take our messages in flight for a dead process's.
     _lock: Option<Arc<File>>,
 }
 
 /// A transaction that may write; dropped without [`Tx::commit`], it leaves nothing.
-pub struct Tx(Transaction<'static, Any>);
+pub struct Tx(Transaction<'static, Any>, erasure::Tombstones);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Engine {
@@ -50,38 +53,50 @@ impl Store {
     /// When the database cannot be reached or its schema is not ours.
     pub async fn open(url: &str) -> Result<Self> {
         sqlx::any::install_default_drivers();
-        let store = match url.strip_prefix("sqlite://") {
-            Some(path) => Self::open_sqlite(path).await?,
-            None => Self::open_postgres(url).await?,
-        };
-        sqlx::migrate!().run(&store.write).await.map_err(Error::internal)?;
-        Ok(store)
-    }
-
-    async fn open_sqlite(path: &str) -> Result<Self> {
-        let path = path.split('?').next().unwrap_or(path);
+        let Some(path) = sqlite_path(url) else { return Self::with(postgres(url).await?, true).await };
         if let Some(folder) = Path::new(path).parent() {
             std::fs::create_dir_all(folder).map_err(Error::internal)?;
         }
         let lock = lock(path)?;
-        let url = format!("sqlite://{path}?mode=rwc");
-        let write = sqlite_pool(1, SQLITE_WRITER).connect(&url).await?;
+        let pools = sqlite(path, "rwc").await?;
         restrict_to_owner(path)?;
-        let read = sqlite_pool(4, SQLITE_READER).connect(&url).await?;
-        Ok(Self { write, read, engine: Engine::Sqlite, _lock: Some(Arc::new(lock)) })
+        Ok(Self { _lock: Some(Arc::new(lock)), ..Self::with(pools, true).await? })
     }
 
-    async fn open_postgres(url: &str) -> Result<Self> {
-        let pool = AnyPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE).connect(url).await?;
-        Ok(Self { write: pool.clone(), read: pool, engine: Engine::Postgres, _lock: None })
+    /// Opens a database that is there, beside the server that may have it open: for the command line, which leaves
+    /// messages in flight alone.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when there is none.
+    pub async fn beside(url: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        Self::with(
+            if let Some(path) = sqlite_path(url) { sqlite(path, "rw").await? } else { postgres(url).await? },
+            false,
+        )
+        .await
+    }
+
+    /// Whether a process has this database open as its own; never known of PostgreSQL.
+    pub fn is_in_use(url: &str) -> Option<bool> {
+        sqlite_path(url).map(|path| lock(path).is_err())
+    }
+
+    async fn with((write, read, engine): (AnyPool, AnyPool, Engine), migrate: bool) -> Result<Self> {
+        if migrate {
+            sqlx::migrate!().run(&write).await.map_err(Error::internal)?;
+        }
+        let tombstones = erasure::Tombstones::open(&write).await?;
+        Ok(Self { write, read, engine, tombstones, _lock: None })
     }
 
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(Tx(match self.engine {
+        let transaction = match self.engine {
             Engine::Sqlite => self.write.begin_with("begin immediate").await?,
             Engine::Postgres => self.write.begin().await?,
-        }))
+        };
+        Ok(Tx(transaction, self.tombstones.clone()))
     }
 
     /// Whether the database takes a write now.
@@ -134,13 +149,35 @@ impl Tx {
     fn conn(&mut self) -> &mut sqlx::AnyConnection {
         &mut self.0
     }
+
+    fn tombstones(&self) -> &erasure::Tombstones {
+        &self.1
+    }
+}
+
+async fn postgres(url: &str) -> Result<(AnyPool, AnyPool, Engine)> {
+    let pool = AnyPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE).connect(url).await?;
+    Ok((pool.clone(), pool, Engine::Postgres))
+}
+
+async fn sqlite(path: &str, mode: &str) -> Result<(AnyPool, AnyPool, Engine)> {
+    let url = format!("sqlite://{path}?mode={mode}");
+    let write = sqlite_pool(1, SQLITE_WRITER).connect(&url).await?;
+    let read = sqlite_pool(4, SQLITE_READER).connect(&url).await?;
+    Ok((write, read, Engine::Sqlite))
+}
+
+fn sqlite_path(url: &str) -> Option<&str> {
+    let path = url.strip_prefix("sqlite://")?;
+    Some(path.split('?').next().unwrap_or(path))
 }
 
 const ACQUIRE: Duration = Duration::from_secs(2);
 
-/// FULL: at NORMAL a power cut loses acknowledged rows.
+/// FULL: at NORMAL a power cut loses acknowledged rows. What is deleted is overwritten: a person's words are gone, not
+/// only out of reach.
 const SQLITE_WRITER: &str = "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on;
-    pragma busy_timeout = 5000; pragma temp_store = memory;";
+    pragma busy_timeout = 5000; pragma temp_store = memory; pragma secure_delete = on;";
 const SQLITE_READER: &str = "pragma query_only = on; pragma busy_timeout = 5000; pragma temp_store = memory;";
 
 fn sqlite_pool(connections: u32, pragmas: &'static str) -> sqlx::pool::PoolOptions<Any> {

@@ -65,6 +65,11 @@ fn claims(now_s: i64, changes: Value) -> Value {
     claims
 }
 
+/// A token that does not say when it was issued.
+pub(crate) fn unissued(sub: &str, exp: i64) -> String {
+    token(&Key::shared(SECRET), &json!({ "alg": "HS256" }), &json!({ "sub": sub, "exp": exp }))
+}
+
 fn with(key: &Key, alg: &str, kid: &str, claims: &Value) -> String {
     token(key, &json!({ "alg": alg, "kid": kid }), claims)
 }

@@ -17,6 +17,7 @@ mod identity;
 mod killed;
 mod outage;
 mod poll;
+mod privacy;
 mod process;
 mod sending;
 mod sweep;
