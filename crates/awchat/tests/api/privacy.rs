@@ -297,7 +297,7 @@ async fn neither_webhook_nor_sweep_nor_first_visit_brings_an_erased_user_back() 
     let fresh = back.opens("new words").await;
     world.while_time_goes_by(world.app.chat.sweep()).await.expect("Intercom answers");
     world.pass(Duration::from_secs(3)).await;
-    assert_eq!(ids(&back).await, [fresh.clone()]);
+    assert_eq!(ids(&back).await, std::slice::from_ref(&fresh));
     world.operator().replies(&fresh, "welcome back").await;
     world.work().await;
     assert_eq!(bodies(&back.reads(&fresh).await), ["new words", "welcome back"]);

@@ -62,16 +62,21 @@ async fn a_request_under_way_leaves_nothing_of_an_erased_user_until_the_user_is_
             created_ms: NOW_MS,
         };
         let sent = Outbound { user: ada.clone(), ..row("o", Journal::Sending) };
-        let tx = async || store.begin().await.expect("a transaction");
-        for result in [
+        // One after the other: there is one connection that writes.
+        let mut tx = store.begin().await.expect("a transaction");
+        let in_transaction = [
+            tx.insert_outbound(&sent).await.map(drop),
+            tx.insert_rating(&rating).await.map(drop),
+            tx.insert_complaint(&complaint).await.map(drop),
+        ];
+        drop(tx);
+        let at_once = [
             store.set_contact(&ada, &contact, NOW_MS).await,
             store.set_imported(&ada, NOW_MS).await,
             store.register_device(&ada, Platform::Mobile, "t", None, NOW_MS).await.map(drop),
             store.want_notices(&ada, Some(false), None, None).await.map(drop),
-            tx().await.insert_outbound(&sent).await.map(drop),
-            tx().await.insert_rating(&rating).await.map(drop),
-            tx().await.insert_complaint(&complaint).await.map(drop),
-        ] {
+        ];
+        for result in in_transaction.into_iter().chain(at_once) {
             if back { result.expect("stored") } else { refused(result) }
         }
     }
