@@ -6,6 +6,7 @@ use axum::routing::{delete, get, post};
 
 use crate::app::App;
 
+mod admin;
 pub mod admission;
 mod conversations;
 mod devices;
@@ -34,7 +35,8 @@ pub fn router(app: App) -> Router {
         .route("/api/conversations/{id}/reply", post(conversations::reply))
         .route("/api/csat", post(feedback::rate))
         .route("/api/complaints", post(feedback::complain))
-        .route("/api/devices/register", post(devices::register))
+        // As an id it is malformed: not found, like any other.
+        .route("/api/devices/register", post(devices::register).delete(devices::unregister))
         .route("/api/devices/{id}", delete(devices::unregister))
         .route("/api/settings/notifications", get(devices::notifications).put(devices::set_notifications))
         .route("/api/diagnostics", post(diagnostics::report))
@@ -57,5 +59,6 @@ pub fn router(app: App) -> Router {
         clock: app.clock.clone(),
     };
     let limited = admission::limited(api, admission::CONCURRENCY, app.clock.clone());
-    respond::layers(outside.merge(limited), &settings).with_state(app)
+    let admin = admin::router(app.config.admin_token.as_ref());
+    respond::layers(outside.merge(limited).merge(admin), &settings).with_state(app)
 }

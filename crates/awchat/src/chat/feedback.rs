@@ -39,7 +39,7 @@ pub struct Complaint {
 
 /// What a complaint is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Category {
     /// Money.
     Funds,
@@ -178,6 +178,15 @@ impl Category {
             Self::Technical => "technical",
             Self::Other => "other",
         }
+    }
+}
+
+impl TryFrom<String> for Category {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let rule = "must be funds, security, operator, technical or other";
+        Self::ALL.into_iter().find(|own| own.as_str() == text).ok_or(rule)
     }
 }
 

@@ -88,6 +88,11 @@ impl Chat {
         Ok(asked)
     }
 
+    /// When the last sweep that came to its end began, Unix milliseconds.
+    pub async fn swept_ms(&self) -> Result<Option<i64>> {
+        Ok(self.store.mark(MARK).await?.map(|mark_s| mark_s.saturating_mul(1000)))
+    }
+
     /// Whether it is one of our users' and the mirror may lack something of it.
     async fn lacks(&self, found: &Snapshot) -> Result<bool> {
         let mut tx = self.store.begin().await?;

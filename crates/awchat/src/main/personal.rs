@@ -19,8 +19,8 @@ const LOOKS: usize = 150;
 /// Prints everything that is kept of the user.
 pub(super) async fn export(user: &str) -> Result<(), Failure> {
     let user = parse(user)?;
-    let config = Config::from_lookup(&config::environment()?)?;
-    let store = Store::beside(config.database_url.expose()).await?;
+    let url = config::database_url(&config::environment()?);
+    let store = Store::open_to_read(url.expose()).await?;
     let export = export::export(&store, &user, Clock::system().now_s()).await?;
     println!("{}", serde_json::to_string_pretty(&export)?);
     store.close().await;
@@ -39,7 +39,7 @@ pub(super) async fn erase(user: &str) -> Result<(), Failure> {
         worker::run_due(&app).await?;
         app.store.clone()
     } else {
-        let store = Store::beside(&database).await?;
+        let store = Store::open_beside(&database).await?;
         ask(&store, &user, &clock).await?;
         store
     };

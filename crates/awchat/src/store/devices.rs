@@ -8,7 +8,7 @@ use crate::id::{self, DeviceId, UserId};
 
 /// How a device is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Platform {
     /// An app on a telephone: the token is FCM's.
     Mobile,
@@ -133,6 +133,14 @@ impl Platform {
             Self::Mobile => "mobile",
             Self::Tma => "tma",
         }
+    }
+}
+
+impl TryFrom<String> for Platform {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        [Self::Mobile, Self::Tma].into_iter().find(|own| own.as_str() == text).ok_or("must be mobile or tma")
     }
 }
 

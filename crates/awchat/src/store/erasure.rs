@@ -51,8 +51,13 @@ impl Tombstones {
             .bind(format!("{}{}", id::random(), id::random()))
             .execute(write)
             .await?;
+        Self::read(write).await
+    }
+
+    /// With the database's key.
+    pub(super) async fn read(pool: &AnyPool) -> Result<Self> {
         let (key,): (String,) =
-            sqlx::query_as("select value from digest_key where name = 'erasure'").fetch_one(write).await?;
+            sqlx::query_as("select value from digest_key where name = 'erasure'").fetch_one(pool).await?;
         Ok(Self { key: key.into(), erasures: Arc::default() })
     }
 

@@ -24,6 +24,7 @@ pub mod inbox;
 pub mod jobs;
 pub mod messages;
 pub mod outbound;
+pub mod reports;
 
 /// The database.
 #[derive(Clone, Debug)]
@@ -53,28 +54,58 @@ impl Store {
     /// When the database cannot be reached or its schema is not ours.
     pub async fn open(url: &str) -> Result<Self> {
         sqlx::any::install_default_drivers();
-        let Some(path) = sqlite_path(url) else { return Self::with(postgres(url).await?, true).await };
-        if let Some(folder) = Path::new(path).parent() {
-            std::fs::create_dir_all(folder).map_err(Error::internal)?;
-        }
-        let lock = lock(path)?;
-        let pools = sqlite(path, "rwc").await?;
-        restrict_to_owner(path)?;
-        Ok(Self { _lock: Some(Arc::new(lock)), ..Self::with(pools, true).await? })
+        let (pools, lock) = match sqlite_path(url) {
+            Some(path) => {
+                if let Some(folder) = Path::new(path).parent() {
+                    std::fs::create_dir_all(folder).map_err(Error::internal)?;
+                }
+                let lock = lock(path)?;
+                let pools = sqlite(path, "rwc").await?;
+                restrict_to_owner(path)?;
+                (pools, Some(Arc::new(lock)))
+            }
+            None => (postgres(url).await?, None),
+        };
+        sqlx::migrate!().run(&pools.0).await.map_err(Error::internal)?;
+        Self::with(pools, lock).await
     }
 
-    /// Opens a database that is there, beside the server that may have it open: for the command line, which leaves
-    /// messages in flight alone.
+    /// Opens the database at `url` beside the process that uses it, to read alone.
+    ///
+    /// # Errors
+    /// When there is no database, or it cannot be read.
+    pub async fn open_to_read(url: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let (engine, options, url) = match sqlite_path(url) {
+            Some(path) => {
+                // Not `mode=ro`: a reader of a write-ahead log writes to the index beside it.
+                (Engine::Sqlite, sqlite_pool(1, SQLITE_READER), format!("sqlite://{path}?mode=rw"))
+            }
+            None => {
+                let options = AnyPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE);
+                let read_only = "set default_transaction_read_only = on";
+                let options = options.after_connect(move |connection, _| {
+                    Box::pin(async move { sqlx::raw_sql(read_only).execute(connection).await.map(|_| ()) })
+                });
+                (Engine::Postgres, options, url.to_owned())
+            }
+        };
+        let pool = options.connect(&url).await?;
+        let tombstones = erasure::Tombstones::read(&pool).await?;
+        Ok(Self { write: pool.clone(), read: pool, engine, tombstones, _lock: None })
+    }
+
+    /// Opens a database that is there, beside the server that may have it open: to ask the server for something.
     ///
     /// # Errors
     /// As [`Store::open`], and when there is none.
-    pub async fn beside(url: &str) -> Result<Self> {
+    pub async fn open_beside(url: &str) -> Result<Self> {
         sqlx::any::install_default_drivers();
-        Self::with(
-            if let Some(path) = sqlite_path(url) { sqlite(path, "rw").await? } else { postgres(url).await? },
-            false,
-        )
-        .await
+        let pools = match sqlite_path(url) {
+            Some(path) => sqlite(path, "rw").await?,
+            None => postgres(url).await?,
+        };
+        Self::with(pools, None).await
     }
 
     /// Whether a process has this database open as its own; never known of PostgreSQL.
@@ -82,12 +113,9 @@ impl Store {
         sqlite_path(url).map(|path| lock(path).is_err())
     }
 
-    async fn with((write, read, engine): (AnyPool, AnyPool, Engine), migrate: bool) -> Result<Self> {
-        if migrate {
-            sqlx::migrate!().run(&write).await.map_err(Error::internal)?;
-        }
+    async fn with((write, read, engine): (AnyPool, AnyPool, Engine), lock: Option<Arc<File>>) -> Result<Self> {
         let tombstones = erasure::Tombstones::open(&write).await?;
-        Ok(Self { write, read, engine, tombstones, _lock: None })
+        Ok(Self { write, read, engine, tombstones, _lock: lock })
     }
 
     /// Begins a transaction that may write.
