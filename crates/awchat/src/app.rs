@@ -94,7 +94,7 @@ impl App {
         store.free_leases().await?;
         chat.recover().await?;
         let edge = Arc::new(Edge {
-            auth: Authenticator::new(&config, clock.clone()),
+            auth: Authenticator::new(&config, clock.clone()).heeding(store.clone()),
             limits: Limits::new(&config, clock.clone()),
         });
         let draining = CancellationToken::new();

@@ -17,6 +17,10 @@ pub struct ConversationId(String);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContactId(String);
 
+/// Our id of a registered device.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeviceId(String);
+
 impl UserId {
     /// `None` unless `text` has 1–128 characters, none of them a control character or white space.
     pub fn parse(text: &str) -> Option<Self> {
@@ -39,6 +43,14 @@ impl ContactId {
     pub fn parse(text: &str) -> Option<Self> {
         let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         ((1..=64).contains(&text.len()) && text.bytes().all(safe)).then(|| Self(text.to_owned()))
+    }
+}
+
+impl DeviceId {
+    /// `None` unless `text` looks like what [`random`] makes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let ours = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        (text.len() == 32 && text.bytes().all(ours)).then(|| Self(text.to_owned()))
     }
 }
 
@@ -70,6 +82,7 @@ macro_rules! text_id {
 text_id!(UserId);
 text_id!(ConversationId);
 text_id!(ContactId);
+text_id!(DeviceId);
 
 /// A new random id: 128 bits as 32 hexadecimal characters.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks chance")]

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 use crate::intercom::Class;
 use crate::model::{Message, State, Topic};
+use crate::store;
 use crate::store::conversations::{Conversation, ListCursor};
 
 /// A conversation in a list.
@@ -144,6 +145,12 @@ impl Poll {
     }
 }
 
+impl From<store::feedback::Rating> for Rating {
+    fn from(rating: store::feedback::Rating) -> Self {
+        Self { stars: rating.stars, comment: rating.comment, created_at: rating.created_ms.div_euclid(1000) }
+    }
+}
+
 impl Topic {
     /// The line that opens a conversation at Intercom when the user wrote nothing.
     pub(super) fn line(&self) -> String {
@@ -192,11 +199,12 @@ impl Chat {
         let conversation = self.owned(user, id).await?;
         let messages = self.store.messages(user, id).await?;
         let summary = Summary::of(&conversation, messages.last().cloned());
-        Ok(Full::of(summary, messages, conversation.last_position))
+        let rating = self.store.rating(user, id).await?.map(Rating::from);
+        Ok(Full { rating, ..Full::of(summary, messages, conversation.last_position) })
     }
 
     /// The user's conversation; one from before the first visit is looked for first.
-    async fn owned(&self, user: &UserId, id: &ConversationId) -> Result<Conversation> {
+    pub(super) async fn owned(&self, user: &UserId, id: &ConversationId) -> Result<Conversation> {
         if let Some(conversation) = self.store.conversation(user, id).await? {
             return Ok(conversation);
         }

@@ -10,6 +10,7 @@ use crate::id::ConversationId;
 use crate::intercom::{CallError, Class};
 use crate::model::Topic;
 use crate::store::Tx;
+use crate::store::feedback::Rating;
 use crate::store::jobs::Job;
 use crate::store::outbound::{Kind, Outbound};
 
@@ -44,7 +45,7 @@ impl Chat {
         match self.perform(&job).await {
             Ok(None) => self.store.finish_job(&job).await?,
             Ok(Some(again_ms)) => self.store.retry_job(&job.id, self.clock.now_ms() + again_ms).await?,
-            Err(error) if job.attempt < ATTEMPTS && !is_final(&error) => {
+            Err(error) if keeps_trying(&job) || (job.attempt < ATTEMPTS && !is_final(&error)) => {
                 tracing::debug!(kind = job.kind, attempt = job.attempt, cause = %error, "job failed, will retry");
                 self.store.retry_job(&job.id, self.clock.now_ms() + backoff_ms(&error, job.attempt)).await?;
             }
@@ -61,6 +62,9 @@ impl Chat {
     async fn perform(&self, job: &Job) -> Result<Option<i64>> {
         match job.kind.as_str() {
             "settle" => return self.settle(&job.subject).await,
+            "erase" => return self.erase_as_job(&job.subject).await,
+            "forget_contact" => return self.forget_contact(job).await,
+            "scrub" => return self.scrub().await,
             "enrich" => {
                 let opening = opening(job)?;
                 if let Some(user) = crate::id::UserId::parse(&job.subject) {
@@ -94,6 +98,16 @@ impl Chat {
                     self.intercom.tag(&id, &topic_tag(&topic)).await?;
                 }
             }
+            "csat_tag" => {
+                if let Some(rating) = self.rating_by_owner(&id).await? {
+                    self.intercom.tag(&id, &format!("csat-{}", rating.stars)).await?;
+                }
+            }
+            "csat_note" => {
+                if let Some(Rating { stars, comment: Some(comment), .. }) = self.rating_by_owner(&id).await? {
+                    self.note_once(&id, &format!("Rated {stars} of 5 by the customer:\n{comment}"), job).await?;
+                }
+            }
             "assign" => {
                 if let Some(team) = &self.settings.team_id {
                     self.intercom.assign_team(&id, team).await?;
@@ -102,6 +116,11 @@ impl Chat {
             unknown => tracing::warn!(kind = unknown, "unknown kind of job"),
         }
         Ok(None)
+    }
+
+    /// What the user says now: a rating that was erased is not told any more.
+    async fn rating_by_owner(&self, id: &ConversationId) -> Result<Option<Rating>> {
+        self.store.begin().await?.rating_by_owner(id).await
     }
 
     /// A note has no key at Intercom either: a second attempt looks whether the first has come.
@@ -135,6 +154,11 @@ fn opening_note(opening: &Opening) -> String {
 /// Tags are short: the main topic is what reports are made by.
 fn topic_tag(topic: &Topic) -> String {
     format!("topic: {}", topic.main).chars().take(100).collect()
+}
+
+/// What a person has a right to is tried until it is done.
+fn keeps_trying(job: &Job) -> bool {
+    ["erase", "forget_contact"].contains(&job.kind.as_str())
 }
 
 /// Refused for what it says: trying again changes nothing.

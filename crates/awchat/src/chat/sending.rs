@@ -90,6 +90,10 @@ impl Chat {
         let chat = Arc::clone(self);
         self.tasks.spawn(async move {
             let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|error| {
+                // Its user was erased meanwhile.
+                if matches!(error, Error::NotFound | Error::Unauthorized(_)) {
+                    return Outcome::NotFound;
+                }
                 tracing::error!(cause = %error, source = ?std::error::Error::source(&error), "message not sent");
                 match error {
                     Error::Overloaded { retry_after_s } => Outcome::Unavailable { retry_after_s },
@@ -286,7 +290,7 @@ impl Chat {
     /// by another node.
     async fn begin_again(&self, seen: &Outbound, asked: bool) -> Result<Begun> {
         let mut tx = self.store.begin().await?;
-        let row = tx.outbound(&seen.id).await?.ok_or_else(|| Error::internal("a row of the journal is gone"))?;
+        let row = tx.outbound(&seen.id).await?.ok_or(Error::NotFound)?;
         let Some(next) = journal::again(seen, row.clone(), asked, self.clock.now_ms()) else {
             return Ok(Begun::Not(row));
         };
@@ -384,7 +388,7 @@ impl Chat {
     /// Takes a row on durably, unless it has been found at Intercom meanwhile; the row as it is then.
     async fn advance(&self, id: &str, step: impl FnOnce(Outbound) -> Outbound + Send) -> Result<Outbound> {
         let mut tx = self.store.begin().await?;
-        let row = tx.outbound(id).await?.ok_or_else(|| Error::internal("a row of the journal is gone"))?;
+        let row = tx.outbound(id).await?.ok_or(Error::NotFound)?;
         let next = if row.state == Journal::Sent { row.clone() } else { step(row.clone()) };
         if next != row {
             tx.update_outbound(&next).await?;

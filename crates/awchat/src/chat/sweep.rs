@@ -88,12 +88,20 @@ impl Chat {
         Ok(asked)
     }
 
+    /// When the last sweep that came to its end began, Unix milliseconds.
+    pub async fn swept_ms(&self) -> Result<Option<i64>> {
+        Ok(self.store.mark(MARK).await?.map(|mark_s| mark_s.saturating_mul(1000)))
+    }
+
     /// Whether it is one of our users' and the mirror may lack something of it.
     async fn lacks(&self, found: &Snapshot) -> Result<bool> {
         let mut tx = self.store.begin().await?;
         Ok(match tx.mirrored(&found.id).await? {
             Some(mirrored) => !is_whole(&mirrored, found.updated_at),
-            None => tx.user_of(&found.contacts, &found.users).await?.is_some(),
+            None => match tx.user_of(&found.contacts, &found.users).await? {
+                Some(user) => !tx.stays_erased(&user, &found.id, found.created_at).await?,
+                None => false,
+            },
         })
     }
 
@@ -120,6 +128,9 @@ impl Chat {
     }
 
     async fn take_over_now(&self, user: &UserId) -> Result<()> {
+        if self.has_contact_of_before(user).await? {
+            return Ok(());
+        }
         let now_ms = self.clock.now_ms();
         let Some(contact) = self.intercom.find_contact(user).await? else {
             return self.store.set_imported(user, now_ms).await;

@@ -236,6 +236,9 @@ async fn base(tx: &mut Tx, snapshot: &Snapshot, origin: &Origin, now_ms: i64) ->
         return Ok(Some(Base { conversation, rows, is_new: false }));
     }
     let Some(user) = tx.user_of(&snapshot.contacts, &snapshot.users).await? else { return Ok(None) };
+    if tx.stays_erased(&user, &snapshot.id, snapshot.created_at).await? {
+        return Ok(None);
+    }
     let rows = tx.outbound_candidates(&user, &snapshot.id, true).await?;
     let opening = mirror::creator(&rows, snapshot, origin).map(draft::opening).transpose()?.unwrap_or_default();
     let mut conversation = first(snapshot, user, opening.topic, opening.source_hidden, now_ms);
@@ -262,6 +265,7 @@ pub(super) fn first(
         state,
         snoozed_until: snapshot.snoozed_until.filter(|_| state == State::Snoozed),
         rated: snapshot.rated_by_tag.unwrap_or(false),
+        rated_here: false,
         is_ticket: snapshot.is_ticket,
         topic,
         source_hidden,

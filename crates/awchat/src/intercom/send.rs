@@ -74,6 +74,11 @@ impl Intercom {
         Call { method: Method::GET, url: self.url(path), body: None, class, reads: true, repeatable: true }
     }
 
+    /// A `DELETE`, which may happen twice.
+    pub(super) fn delete(&self, path: &[&str], class: Class) -> Call {
+        Call { method: Method::DELETE, url: self.url(path), body: None, class, reads: false, repeatable: true }
+    }
+
     /// A call with a JSON body.
     pub(super) fn call(&self, method: Method, path: &[&str], class: Class, body: &impl Serialize) -> Call {
         let body = serde_json::to_vec(body).expect("our requests are plain maps with text keys");

@@ -18,6 +18,8 @@ pub struct Conversation {
     pub snoozed_until: Option<i64>,
     /// It was rated.
     pub rated: bool,
+    /// It was rated by the user, here: what tags it has at Intercom does not matter any more.
+    pub rated_here: bool,
     /// It is also a Customer ticket, and listed there.
     pub is_ticket: bool,
     /// The topic it was begun with.
@@ -58,12 +60,13 @@ pub struct ListCursor {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     id: String,
     user_id: String,
     state: String,
     snoozed_until: Option<i64>,
     rated: i64,
+    rated_here: i64,
     is_ticket: i64,
     topic_main: Option<String>,
     topic_sub: Option<String>,
@@ -92,6 +95,7 @@ impl TryFrom<Row> for Conversation {
             state: State::parse(&row.state).ok_or_else(damaged)?,
             snoozed_until: row.snoozed_until,
             rated: row.rated != 0,
+            rated_here: row.rated_here != 0,
             is_ticket: row.is_ticket != 0,
             topic: row.topic_main.map(|main| Topic { main, sub: row.topic_sub }),
             source_hidden: row.source_hidden != 0,
@@ -234,7 +238,7 @@ impl Tx {
         let row: Row = sqlx::query_as(
             "update conversation set user_id = $2, state = $3, snoozed_until = $4, rated = $5, is_ticket = $6,
                updated_at = $7, truth_ms = $8, active_ms = $9, read_position = $10, whole_at = $11, whole_ms = $12,
-               revision = revision + 1,
+               rated_here = $13, revision = revision + 1,
                unread = (select cast(count(*) as bigint) from message where conversation_id = $1
                          and author <> 'user' and hidden = 0 and redacted = 0 and arrived > $10)
              where id = $1 returning *",
@@ -251,6 +255,7 @@ impl Tx {
         .bind(changed.read_position)
         .bind(changed.whole_at)
         .bind(changed.whole_ms)
+        .bind(flag(changed.rated_here))
         .fetch_one(self.conn())
         .await?;
         row.try_into()

@@ -273,6 +273,7 @@ impl Tx {
     /// Stores a row that is about to be sent; `false` if another node was faster: with the same key, or with another
     /// message of the same conversation.
     pub async fn insert_outbound(&mut self, new: &Outbound) -> Result<bool> {
+        self.refuse_erased(&new.user).await?;
         let done = sqlx::query(
             "insert into outbound (id, seq, user_id, conversation_id, kind, route, idem_key, fingerprint, content, body,
                payload, state, attempts, ambiguous, told, attempt_ms, created_ms)
@@ -357,10 +358,10 @@ impl Tx {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn row(id: &str, state: Journal) -> Outbound {
+    pub(in super::super) fn row(id: &str, state: Journal) -> Outbound {
         Outbound {
             id: id.to_owned(),
             user: UserId::parse("ada").expect("a user id"),

@@ -77,6 +77,24 @@ async fn a_topic_alone_is_a_note_and_a_tag_and_never_a_message() {
 }
 
 #[tokio::test]
+async fn a_reply_after_a_topic_alone_is_known_by_its_answer() {
+    let world = world().await;
+    let ada = world.user("ada");
+    let reason = json!({ "reason": { "main": "Deposits" } });
+    let chat = ada.post("/api/conversations", reason).await.expect(201)["id"].as_str().expect("an id").to_owned();
+    world.work().await;
+    world.sandbox.forget_calls();
+    let reply = ada.replies(&chat, "By card").await;
+    let calls = world.sandbox.calls();
+    assert_eq!(calls.len(), 1, "nothing has to be looked for: {calls:?}");
+    let messages = ada.reads(&chat).await["messages"].clone();
+    assert_eq!(
+        (&messages[0]["id"], &messages[0]["body"], &messages[1]),
+        (&json!(reply), &json!("By card"), &Value::Null)
+    );
+}
+
+#[tokio::test]
 async fn a_start_without_body_and_reason_is_refused() {
     let world = world().await;
     let ada = world.user("ada");

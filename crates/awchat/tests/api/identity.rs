@@ -65,6 +65,11 @@ fn claims(now_s: i64, changes: Value) -> Value {
     claims
 }
 
+/// A token that does not say when it was issued.
+pub(crate) fn unissued(sub: &str, exp: i64) -> String {
+    token(&Key::shared(SECRET), &json!({ "alg": "HS256" }), &json!({ "sub": sub, "exp": exp }))
+}
+
 fn with(key: &Key, alg: &str, kid: &str, claims: &Value) -> String {
     token(key, &json!({ "alg": alg, "kid": kid }), claims)
 }
@@ -492,6 +497,7 @@ async fn nothing_private_reaches_the_log_an_error_or_the_wrong_answer() {
         ("INTERCOM_ACCESS_TOKEN", &settings.access_token),
         ("INTERCOM_CLIENT_SECRET", &settings.client_secret),
         ("FILE_URL_SECRETS", &canary("file-secret-0123456789-0123456789")),
+        ("ADMIN_TOKEN", &canary("admin-secret-0123456789")),
         ("INTERCOM_TIMEOUT_MS", "500"),
         ("SETTLE_MS", "500"),
         ("BREAKER_OPEN_MS", "500"),
@@ -504,6 +510,7 @@ async fn nothing_private_reaches_the_log_an_error_or_the_wrong_answer() {
     let token = session(&secret, "ada");
     let bearer = format!("Bearer {token}");
     let chat = converse(&server, &sandbox, &bearer).await;
+    judge(&server, &bearer, &chat).await;
     misbehave(&server, &chat, &token).await;
     notify(&server, &sandbox, &chat, &client_secret).await;
     for kind in [
@@ -527,6 +534,7 @@ async fn nothing_private_reaches_the_log_an_error_or_the_wrong_answer() {
     let (errors, answers) = (server.errors, server.answers);
     let printed = server.process.end();
     assert!(printed.lines().count() > 50, "it logs: {printed}");
+    assert!(printed.contains("\"os_version\":\"17.4\""), "diagnostics are for the log: {printed}");
     let private = [
         CANARY,
         "777000777000777",
@@ -543,6 +551,40 @@ async fn nothing_private_reaches_the_log_an_error_or_the_wrong_answer() {
     let shown = |text: &String| secrets.iter().any(|word| text.contains(word));
     let shown: Vec<String> = answers.into_inner().expect("no panic").into_iter().filter(shown).collect();
     assert!(shown.is_empty(), "in answers: {shown:#?}");
+}
+
+/// What users say of the support and tell of their devices; and an operator looks at it.
+async fn judge(server: &Watched, bearer: &str, chat: &str) {
+    let headers = [("authorization", bearer), ("idempotency-key", &canary("judged"))];
+    let name = canary("name");
+    let init_data = format!("user={name}&auth_date=1&hash={name}");
+    for (path, body, status) in [
+        ("/api/csat", json!({ "stars": 5, "comment": canary("comment"), "conversationId": chat }), 201),
+        ("/api/csat", json!({ "stars": name, "comment": name }), 400),
+        ("/api/csat", json!({ "stars": 5, "ticketId": name }), 404),
+        ("/api/complaints", json!({ "category": "other", "description": name, "chatId": name, "dialogId": name }), 201),
+        ("/api/complaints", json!({ "category": name, "description": name }), 400),
+        ("/api/devices/register", json!({ "platform": "mobile", "token": name }), 200),
+        ("/api/devices/register", json!({ "platform": name, "token": name }), 400),
+        ("/api/devices/register", json!({ "platform": "tma", "token": name, "initData": init_data }), 400),
+        ("/api/devices/register", json!({ "platform": "mobile", "token": "t", "locale": format!("{name}!") }), 400),
+        (
+            "/api/diagnostics",
+            json!({ "osVersion": "17.4", "os": format!("{name}@x"), "a": name, (name.clone()): 1 }),
+            204,
+        ),
+        ("/api/diagnostics", json!({ "os": [name] }), 400),
+    ] {
+        let (answered, text) = server.ask("POST", path, &headers, &body.to_string()).await;
+        assert_eq!(answered, status, "{path} {text}");
+    }
+    let settings = json!({ "chatMessages": name, (name.clone()): name }).to_string();
+    assert_eq!(server.ask("PUT", "/api/settings/notifications", &headers, &settings).await.0, 400);
+    let admin = format!("Bearer {}", canary("admin-secret-0123456789"));
+    let looked = format!("/admin?text={name}&category={name}");
+    assert_eq!(server.ask("GET", &looked, &[("authorization", &admin)], "").await.0, 200);
+    assert_eq!(server.ask("GET", &looked, &[("authorization", &format!("{admin}{name}"))], "").await.0, 401);
+    server.ask("POST", "/admin/login", &[], &format!("token={name}")).await;
 }
 
 /// All that goes well; the conversation.

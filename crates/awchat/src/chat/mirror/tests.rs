@@ -18,6 +18,7 @@ fn conversation() -> Conversation {
         state: State::Open,
         snoozed_until: None,
         rated: false,
+        rated_here: false,
         is_ticket: false,
         topic: None,
         source_hidden: false,
@@ -125,6 +126,25 @@ fn what_came_before_the_message_was_written_is_not_the_message() {
     let rows = [row("a", "ok", Journal::Unknown)];
     let old = snapshot(vec![seen("1", AuthorKind::User, "ok", T - 60)]);
     assert_eq!(binds(&plan(&conversation(), &[], &rows, &old, &answer(None))), [("1", None, false)]);
+}
+
+#[test]
+fn a_rating_is_taken_away_by_an_answer_alone_and_never_the_users_own() {
+    let answer = Origin::Answer { asked_ms: T * 1000, of: None };
+    let of_sending = Origin::Answer { asked_ms: T * 1000, of: Some("row".to_owned()) };
+    for (rated, rated_here, tagged, origin, expected) in [
+        (false, false, true, &Origin::Webhook, Some(true)),
+        (false, false, true, &answer, Some(true)),
+        (true, false, false, &Origin::Webhook, None),
+        (true, false, false, &of_sending, None),
+        (true, false, false, &answer, Some(false)),
+        (true, true, false, &answer, None),
+        (true, true, true, &answer, None),
+    ] {
+        let before = Conversation { rated, rated_here, ..conversation() };
+        let seen = Snapshot { rated_by_tag: Some(tagged), ..snapshot(Vec::new()) };
+        assert_eq!(plan(&before, &[], &[], &seen, origin).rated, expected, "{rated} {rated_here} {tagged} {origin:?}");
+    }
 }
 
 #[test]
