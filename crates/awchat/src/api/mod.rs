@@ -13,6 +13,7 @@ mod health;
 mod openapi;
 pub mod params;
 pub mod respond;
+mod tickets;
 mod webhooks;
 
 /// The largest webhook, in bytes.
@@ -26,7 +27,12 @@ pub fn router(app: App) -> Router {
         .route("/api/conversations/{id}/poll", get(conversations::poll))
         .route("/api/conversations/{id}/read", post(conversations::read))
         .route("/api/conversations/{id}/close", post(conversations::close))
-        .route("/api/conversations/{id}/reply", post(conversations::reply));
+        .route("/api/conversations/{id}/reply", post(conversations::reply))
+        .route("/api/tickets", get(tickets::list))
+        .route("/api/tickets/search", get(tickets::search))
+        .route("/api/tickets/{id}", get(tickets::get))
+        .route("/api/tickets/{id}/reply", post(tickets::reply))
+        .route("/api/tickets/{id}/clarify", post(tickets::clarify));
     let document = openapi::document();
     let outside = Router::new()
         .route("/health", get(health::health))

@@ -20,6 +20,7 @@ pub mod inbox;
 pub mod jobs;
 pub mod messages;
 pub mod outbound;
+pub mod tickets;
 
 /// The database.
 #[derive(Clone, Debug)]

@@ -68,6 +68,7 @@ fn snapshot(messages: Vec<Seen>) -> Snapshot {
         title: None,
         messages,
         total_parts: None,
+        ticket: None,
     }
 }
 
