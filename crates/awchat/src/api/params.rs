@@ -80,7 +80,8 @@ pub fn ticket_number<'a>(text: &'a str, prefix: &str) -> Result<Option<&'a str>>
     if text.is_empty() || text.chars().count() > QUERY_CHARS || text.chars().any(char::is_control) {
         return Err(Error::Validation(format!("q: must be 1 to {QUERY_CHARS} visible characters")));
     }
-    let begins_with = |text: &str, start: &str| text.get(..start.len()).is_some_and(|own| own.eq_ignore_ascii_case(start));
+    let begins_with =
+        |text: &str, start: &str| text.get(..start.len()).is_some_and(|own| own.eq_ignore_ascii_case(start));
     let number = match text.get(prefix.len()..).filter(|_| begins_with(text, prefix)) {
         Some(rest) => rest.strip_prefix('-').unwrap_or(rest),
         None if begins_with(prefix, text) => "",

@@ -65,13 +65,7 @@ pub struct Page {
 
 impl Chat {
     /// The user's tickets whose number begins with `number`, newest first. The empty one is any number's beginning.
-    pub async fn tickets(
-        &self,
-        user: &UserId,
-        number: &str,
-        after: Option<&ListCursor>,
-        limit: usize,
-    ) -> Result<Page> {
+    pub async fn tickets(&self, user: &UserId, number: &str, after: Option<&ListCursor>, limit: usize) -> Result<Page> {
         self.take_over(user).await?;
         let ask = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let mut owned = self.store.tickets(user, number, after, ask).await?;
@@ -106,7 +100,8 @@ impl Chat {
     ) -> Result<Sent> {
         self.owned_ticket(&user, &id).await?;
         let opening = Opening::default();
-        self.submit(Draft { user, profile, conversation: Some(id), wish: Wish::ReplyToTicket, key, body, opening }).await
+        self.submit(Draft { user, profile, conversation: Some(id), wish: Wish::ReplyToTicket, key, body, opening })
+            .await
     }
 
     /// Asks about a ticket in the user's latest open conversation, or in a new one; the answer names it, and has the

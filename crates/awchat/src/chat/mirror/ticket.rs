@@ -71,3 +71,165 @@ fn whole(ticket: Ticket, seen: &TicketView, origin: &Origin) -> Ticket {
         _ => ticket,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Status;
+
+    const T: i64 = 1_800_000_000;
+
+    fn seen(status: Status, updated_at: i64) -> TicketView {
+        TicketView {
+            number: "123".to_owned(),
+            title: None,
+            description: None,
+            status,
+            label: status.usual_label().to_owned(),
+            labels: Labels::new(),
+            is_shown: true,
+            state: None,
+            snoozed_until: None,
+            created_at: T,
+            updated_at,
+            changes: Vec::new(),
+        }
+    }
+
+    fn answer(asked_ms: i64) -> Origin {
+        Origin::Answer { asked_ms, of: None }
+    }
+
+    /// What we keep, written as the store writes it.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Kept(Option<(Ticket, Vec<String>)>);
+
+    impl Kept {
+        fn apply(&mut self, seen: &TicketView, origin: &Origin) -> TicketPlan {
+            let plan = plan_ticket(self.0.as_ref(), seen, origin);
+            let (before, mut parts) = self.0.take().unzip();
+            let parts = parts.get_or_insert_default();
+            parts.extend(plan.changes.iter().map(|change| change.part_id.clone()));
+            parts.sort();
+            self.0 = plan.write.clone().or(before).map(|ticket| (ticket, std::mem::take(parts)));
+            plan
+        }
+    }
+
+    #[test]
+    fn the_status_follows_the_tickets_time_and_an_answer_breaks_the_tie() {
+        use Status::{Resolved, Submitted};
+        for (updated_at, origin, status, ask) in [
+            (T + 1, Origin::Webhook, Resolved, true),
+            (T, Origin::Webhook, Submitted, true),
+            (T - 1, Origin::Webhook, Submitted, false),
+            (T + 1, answer(T * 1000), Resolved, false),
+            (T, answer(T * 1000), Resolved, false),
+            (T, answer(T * 1000 - 1), Submitted, false),
+            (T - 1, answer(T * 1000), Submitted, false),
+        ] {
+            let mut kept = Kept::default();
+            kept.apply(&seen(Submitted, T), &answer(T * 1000));
+            let plan = kept.apply(&seen(Resolved, updated_at), &origin);
+            let now = kept.0.expect("it is kept").0.status;
+            assert_eq!((now, plan.ask, plan.shows), (status, ask, status == Resolved), "{updated_at} {origin:?}");
+        }
+    }
+
+    #[test]
+    fn a_hint_that_only_moves_the_time_asks_nothing_and_shows_nothing() {
+        let mut kept = Kept::default();
+        assert!(kept.apply(&seen(Status::Submitted, T), &Origin::Webhook).ask);
+        kept.apply(&seen(Status::Submitted, T), &answer(T * 1000));
+        let plan = kept.apply(&seen(Status::Submitted, T + 9), &Origin::Webhook);
+        assert_eq!((plan.ask, plan.shows, plan.write.map(|ticket| ticket.updated_at)), (false, false, Some(T + 9)));
+    }
+
+    /// What happens to a ticket.
+    #[derive(Clone, Debug)]
+    enum Act {
+        Move(Status),
+        Rename(u8),
+        Label(u8),
+        Touch,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let status = prop::sample::select(vec![
+            Status::Submitted,
+            Status::InProgress,
+            Status::WaitingOnCustomer,
+            Status::Resolved,
+        ]);
+        prop_oneof![
+            4 => status.prop_map(Act::Move),
+            1 => any::<u8>().prop_map(Act::Rename),
+            1 => any::<u8>().prop_map(Act::Label),
+            1 => Just(Act::Touch),
+        ]
+    }
+
+    /// The ticket after each act: the last is the truth, the others are what webhooks carried.
+    fn history(acts: &[Act], acts_a_second: usize) -> Vec<TicketView> {
+        let mut now = seen(Status::Submitted, T);
+        let mut moments = Vec::new();
+        for (at, act) in acts.iter().enumerate() {
+            now.updated_at = T + 1 + i64::try_from(at / acts_a_second).expect("few");
+            match act {
+                Act::Move(status) => {
+                    let change = Change {
+                        part_id: at.to_string(),
+                        status: *status,
+                        before: Some(now.status),
+                        at: now.updated_at,
+                    };
+                    now.changes.push(change);
+                    (now.status, now.label) = (*status, status.usual_label().to_owned());
+                }
+                Act::Rename(name) => now.title = Some(name.to_string()),
+                Act::Label(name) => now.label = name.to_string(),
+                Act::Touch => {}
+            }
+            moments.push(now.clone());
+        }
+        moments
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_order_of_events_then_the_truth_is_the_ticket_built_anew(
+            acts in prop::collection::vec(act(), 1..12),
+            acts_a_second in 1..4_usize,
+            order in prop::collection::vec(any::<prop::sample::Index>(), 0..24),
+        ) {
+            let moments = history(&acts, acts_a_second);
+            let mut truth = moments.last().expect("at least one act").clone();
+            truth.labels = [(Status::Submitted, "We have it".to_owned())].into();
+            let (mut shuffled, mut rebuilt) = (Kept::default(), Kept::default());
+            for index in order {
+                shuffled.apply(index.get(&moments), &Origin::Webhook);
+            }
+            shuffled.apply(&truth, &answer((T + 100) * 1000));
+            rebuilt.apply(&truth, &answer((T + 100) * 1000));
+            prop_assert_eq!(shuffled, rebuilt);
+        }
+
+        #[test]
+        fn all_events_of_different_seconds_in_any_order_are_the_same_ticket(
+            acts in prop::collection::vec(act(), 1..10),
+            seed in any::<u64>(),
+        ) {
+            let moments = history(&acts, 1);
+            let mut order: Vec<usize> = (0..moments.len()).collect();
+            order.sort_by_key(|at| (*at as u64 + 1).wrapping_mul(seed | 1));
+            let (mut straight, mut shuffled) = (Kept::default(), Kept::default());
+            moments.iter().for_each(|moment| drop(straight.apply(moment, &Origin::Webhook)));
+            order.into_iter().for_each(|at| drop(shuffled.apply(&moments[at], &Origin::Webhook)));
+            prop_assert_eq!(shuffled, straight);
+        }
+    }
+}

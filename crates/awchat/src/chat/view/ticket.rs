@@ -54,8 +54,7 @@ impl Snapshot {
             (Some(own), Some(other)) => Some(own || other),
             (own, other) => own.or(other),
         };
-        let (contacts, users) =
-            if contacts.is_empty() { (ticket.contacts, ticket.users) } else { (contacts, users) };
+        let (contacts, users) = if contacts.is_empty() { (ticket.contacts, ticket.users) } else { (contacts, users) };
         Self { messages, contacts, users, rated_by_tag, is_ticket: true, ticket: ticket.ticket, ..self }
     }
 

@@ -73,7 +73,10 @@ fn kept(status: Status, label: &str, labels: &[(Status, &str)]) -> Ticket {
 fn a_ticket_shows_what_contacts_may_see_and_nothing_else() {
     let snapshot = view(&whole());
     let ticket = snapshot.ticket.clone().expect("it is one");
-    assert_eq!((ticket.title.as_deref(), ticket.description.as_deref()), (Some("Refund"), Some("It <b>never</b> came")));
+    assert_eq!(
+        (ticket.title.as_deref(), ticket.description.as_deref()),
+        (Some("Refund"), Some("It <b>never</b> came"))
+    );
     assert_eq!((ticket.status, ticket.label.as_str()), (Status::InProgress, "We are at it"));
     assert_eq!((snapshot.contacts.len(), snapshot.users.as_slice()), (1, &["ada".to_owned()][..]));
     let told: Vec<_> = snapshot.messages.iter().map(|seen| seen.message.body.as_str()).collect();
@@ -153,8 +156,7 @@ fn the_timeline_keeps_the_beginning_and_drops_what_changes_nothing() {
     let now = kept(Resolved, "All done", &[(Submitted, "We have it"), (Resolved, "Done")]);
     let steps = timeline(changes.clone(), &now);
     let told: Vec<_> = steps.iter().map(|step| (step.status, step.label.as_str(), step.at)).collect();
-    let expected =
-        [(Submitted, "We have it", T), (InProgress, "In progress", T + 9), (Resolved, "All done", T + 60)];
+    let expected = [(Submitted, "We have it", T), (InProgress, "In progress", T + 9), (Resolved, "All done", T + 60)];
     assert_eq!(told, expected);
     let mut others = changes;
     others.reverse();
