@@ -8,4 +8,6 @@ mod official;
 mod openapi;
 mod operator;
 mod search;
+mod ticket_webhooks;
+mod tickets;
 mod webhooks;
