@@ -19,4 +19,6 @@ mod poll;
 mod process;
 mod sending;
 mod sweep;
+mod ticket_messages;
+mod tickets;
 mod webhooks;
