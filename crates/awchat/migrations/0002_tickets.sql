@@ -10,6 +10,7 @@ create table ticket (
   labels           text   not null,             -- JSON: the external label of each status, as far as known
   created_at       bigint not null,
   updated_at       bigint not null,             -- Intercom's, of the above; not that of the conversation
+  newest_part      bigint not null,             -- and its newest part: the order of changes within a second
   whole_at         bigint not null default 0,   -- Intercom's updated_at up to which everything is here
   whole_ms         bigint not null default 0    -- when that was asked for
 );

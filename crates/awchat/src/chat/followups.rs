@@ -19,6 +19,8 @@ use crate::store::outbound::{Kind, Outbound};
 const LEASE_MS: i64 = 60_000;
 /// Given up after about a day.
 const ATTEMPTS: i64 = 100;
+/// How far Intercom's clock may be behind ours where a note is looked for.
+const CLOCK_DIFFERENCE_S: i64 = 5;
 
 impl Chat {
     /// Asks, in the transaction that stores a message of the user's, for what belongs to it.
@@ -140,7 +142,7 @@ impl Chat {
 
     /// A note has no key at Intercom either: a second attempt looks whether the first has come.
     async fn note_once(&self, id: &ConversationId, text: &str, job: &Job) -> Result<()> {
-        let since_s = job.created_ms.div_euclid(1000);
+        let since_s = job.created_ms.div_euclid(1000) - CLOCK_DIFFERENCE_S;
         let is_it = |html: &str| view::normalised_html(html) == view::normalised_text(text);
         if job.attempt > 1 && self.intercom.has_note(id, since_s, is_it).await? {
             return Ok(());

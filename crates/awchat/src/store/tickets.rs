@@ -30,6 +30,8 @@ pub struct Ticket {
     pub created_at: i64,
     /// Intercom's `updated_at` of the above, Unix seconds.
     pub updated_at: i64,
+    /// The number of its newest part then: the order of changes within a second.
+    pub newest_part: i64,
     /// Intercom's `updated_at` up to which everything is here, Unix seconds.
     pub whole_at: i64,
     /// When that was asked for, Unix milliseconds.
@@ -75,6 +77,7 @@ struct Row {
     labels: String,
     created_at: i64,
     updated_at: i64,
+    newest_part: i64,
     whole_at: i64,
     whole_ms: i64,
 }
@@ -106,6 +109,7 @@ impl TryFrom<Row> for Ticket {
             label: row.label,
             created_at: row.created_at,
             updated_at: row.updated_at,
+            newest_part: row.newest_part,
             whole_at: row.whole_at,
             whole_ms: row.whole_ms,
         })
@@ -226,12 +230,12 @@ impl Tx {
     pub async fn put_ticket(&mut self, id: &ConversationId, ticket: &Ticket) -> Result<()> {
         sqlx::query(
             "insert into ticket (conversation_id, number, title, description, status, label, labels, created_at,
-               updated_at, whole_at, whole_ms)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+               updated_at, newest_part, whole_at, whole_ms)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              on conflict (conversation_id) do update set number = excluded.number, title = excluded.title,
                description = excluded.description, status = excluded.status, label = excluded.label,
                labels = excluded.labels, created_at = excluded.created_at, updated_at = excluded.updated_at,
-               whole_at = excluded.whole_at, whole_ms = excluded.whole_ms",
+               newest_part = excluded.newest_part, whole_at = excluded.whole_at, whole_ms = excluded.whole_ms",
         )
         .bind(id.as_str())
         .bind(&ticket.number)
@@ -242,6 +246,7 @@ impl Tx {
         .bind(serde_json::to_string(&ticket.labels).map_err(Error::internal)?)
         .bind(ticket.created_at)
         .bind(ticket.updated_at)
+        .bind(ticket.newest_part)
         .bind(ticket.whole_at)
         .bind(ticket.whole_ms)
         .execute(self.conn())

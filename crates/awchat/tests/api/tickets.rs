@@ -241,6 +241,7 @@ async fn a_ticket_among_teammates_is_its_contacts_only_while_it_is_shared() {
     sweeps(&world).await;
     hidden().await;
 
+    intercoms_next_second().await;
     // Intercom sends nothing of it: the sweep finds it.
     world.operator().shares_ticket(&ticket, true).await;
     sweeps(&world).await;
@@ -254,9 +255,15 @@ async fn a_ticket_among_teammates_is_its_contacts_only_while_it_is_shared() {
     world.pass(Duration::from_secs(2)).await;
     assert_eq!(ada.ticket(&ticket).await["title"], "CANARY", "that it is no conversation is no reason to forget it");
 
+    intercoms_next_second().await;
     world.operator().shares_ticket(&ticket, false).await;
     sweeps(&world).await;
     hidden().await;
+}
+
+/// Intercom lives in real time, and its times are whole seconds.
+async fn intercoms_next_second() {
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
 }
 
 async fn sweeps(world: &World) {
@@ -428,6 +435,7 @@ async fn what_no_webhook_brought_the_sweep_finds() {
     sweeps(&world).await;
     world.pass(Duration::from_secs(3)).await;
     sweeps(&world).await;
+    intercoms_next_second().await;
     let repairs = world.app.chat.repairs();
     world.sandbox.fault(Fault::new(Kind::Drop));
     let another = world.operator().creates_ticket(&contact(&world, "ada"), named("lost")).await;

@@ -1,7 +1,8 @@
 //! Pure: what Intercom showed us of a ticket, held against what we have of it, becomes what to write.
 //!
 //! The same law as for its conversation, by a clock of its own: title, status and labels follow the ticket's
-//! `updated_at`, a change of state is known by its part and never taken back.
+//! `updated_at` and, within a second, its newest part, for a hint has them all. A change of state is known by its part
+//! and never taken back.
 
 use super::Origin;
 use crate::chat::view::TicketView;
@@ -27,19 +28,20 @@ pub fn plan_ticket(before: Option<&(Ticket, Vec<String>)>, seen: &TicketView, or
         let write = Some(whole(as_seen(seen, None, is_hint), seen, origin));
         return TicketPlan { write, changes: seen.changes.clone(), shows: true, ask: is_hint };
     };
-    let newer = seen.updated_at > before.updated_at;
-    let same_second = seen.updated_at == before.updated_at;
+    let age = (seen.updated_at, seen.newest_part).cmp(&(before.updated_at, before.newest_part));
     let applies = match origin {
-        Origin::Webhook => newer,
-        Origin::Answer { asked_ms, .. } => newer || (same_second && *asked_ms >= before.whole_ms),
+        Origin::Webhook => age.is_gt(),
+        Origin::Answer { asked_ms, .. } => age.is_gt() || (age.is_eq() && *asked_ms >= before.whole_ms),
     };
     let now = as_seen(seen, Some(before), is_hint);
-    let differs = Ticket { updated_at: before.updated_at, ..now.clone() } != *before;
+    let (updated_at, newest_part) = (before.updated_at, before.newest_part);
+    let differs = Ticket { updated_at, newest_part, ..now.clone() } != *before;
     let kept = whole(if applies { now } else { before.clone() }, seen, origin);
     let changes: Vec<Change> = seen.changes.iter().filter(|change| !known.contains(&change.part_id)).cloned().collect();
     TicketPlan {
         shows: (applies && differs) || !changes.is_empty(),
-        ask: is_hint && ((differs && (newer || same_second)) || !changes.is_empty()),
+        // Of the same second and fewer parts it may be older, or have been cut short.
+        ask: is_hint && ((differs && seen.updated_at >= before.updated_at) || !changes.is_empty()),
         write: Some(kept).filter(|kept| kept != before),
         changes,
     }
@@ -57,6 +59,7 @@ fn as_seen(seen: &TicketView, before: Option<&Ticket>, is_hint: bool) -> Ticket 
         labels: if is_hint { known() } else { seen.labels.clone() },
         created_at: seen.created_at,
         updated_at: seen.updated_at,
+        newest_part: seen.newest_part,
         whole_at: before.map_or(0, |before| before.whole_at),
         whole_ms: before.map_or(0, |before| before.whole_ms),
     }
@@ -94,6 +97,7 @@ mod tests {
             snoozed_until: None,
             created_at: T,
             updated_at,
+            newest_part: 1,
             changes: Vec::new(),
         }
     }
@@ -171,12 +175,13 @@ mod tests {
         ]
     }
 
-    /// The ticket after each act: the last is the truth, the others are what webhooks carried.
+    /// The ticket after each act: the last is the truth, the others are what webhooks carried. Each act has its part.
     fn history(acts: &[Act], acts_a_second: usize) -> Vec<TicketView> {
         let mut now = seen(Status::Submitted, T);
         let mut moments = Vec::new();
         for (at, act) in acts.iter().enumerate() {
             now.updated_at = T + 1 + i64::try_from(at / acts_a_second).expect("few");
+            now.newest_part = 100 + i64::try_from(at).expect("few");
             match act {
                 Act::Move(status) => {
                     let change = Change {
@@ -219,11 +224,12 @@ mod tests {
         }
 
         #[test]
-        fn all_events_of_different_seconds_in_any_order_are_the_same_ticket(
+        fn all_events_in_any_order_are_the_same_ticket(
             acts in prop::collection::vec(act(), 1..10),
+            acts_a_second in 1..4_usize,
             seed in any::<u64>(),
         ) {
-            let moments = history(&acts, 1);
+            let moments = history(&acts, acts_a_second);
             let mut order: Vec<usize> = (0..moments.len()).collect();
             order.sort_by_key(|at| (*at as u64 + 1).wrapping_mul(seed | 1));
             let (mut straight, mut shuffled) = (Kept::default(), Kept::default());

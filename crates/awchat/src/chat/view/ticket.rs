@@ -37,6 +37,8 @@ pub struct TicketView {
     pub created_at: i64,
     /// Unix seconds; another than its conversation's.
     pub updated_at: i64,
+    /// The number of its newest part of any kind; 0 without one.
+    pub newest_part: i64,
     /// The changes of its state that are among its newest 500 parts.
     pub changes: Vec<Change>,
 }
@@ -97,6 +99,7 @@ pub fn ticket(ticket: &wire::Ticket, states: &[wire::TicketState]) -> Option<Sna
         snoozed_until,
         created_at,
         updated_at: ticket.updated_at.unwrap_or(created_at),
+        newest_part: parts.clone().filter_map(|part| part.id.as_ref()?.as_str().parse().ok()).max().unwrap_or(0),
         changes: parts.filter_map(change).collect(),
     };
     Some(Snapshot {

@@ -64,6 +64,7 @@ fn kept(status: Status, label: &str, labels: &[(Status, &str)]) -> Ticket {
         labels: labels.iter().map(|(status, label)| (*status, (*label).to_owned())).collect(),
         created_at: T,
         updated_at: T,
+        newest_part: 1,
         whole_at: 0,
         whole_ms: 0,
     }
