@@ -219,7 +219,6 @@ async function send(kind) {
 function drawTicket(ticket) {
   for (const [id, shown] of [
     ["convert", !ticket],
-    ["move", ticket],
     ["ticket", ticket],
     ["share", ticket && ticket.category !== "Customer"],
   ]) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, reply, world_with};
 
-pub(crate) const PAYMENT: &str = "2979330";
+const PAYMENT: &str = "2979330";
 const ACCOUNT: &str = "2979331";
 const LEDGER: &str = "2979332";
 
@@ -27,7 +27,7 @@ async fn creates(world: &World, contact: &str, of: &str) -> Value {
 }
 
 /// The id of the state contacts read as `label`.
-async fn state(world: &World, label: &str) -> String {
+pub(crate) async fn state(world: &World, label: &str) -> String {
     let all = world.get("/ticket_states").await.body;
     let states = all["data"].as_array().expect("a list");
     let found = states.iter().find(|state| state["external_label"] == label).expect("a state");
@@ -39,7 +39,7 @@ fn id(of: &Value) -> &str {
 }
 
 /// (type, from, to, author's type) of each change of state.
-fn timeline(ticket: &Value) -> Vec<[String; 4]> {
+pub(crate) fn timeline(ticket: &Value) -> Vec<[String; 4]> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let parts = ticket["ticket_parts"]["ticket_parts"].as_array().expect("parts");
     let moves = parts.iter().filter(|part| text(&part["part_type"]).starts_with("ticket_state_updated_by_"));
@@ -51,7 +51,7 @@ fn timeline(ticket: &Value) -> Vec<[String; 4]> {
         .collect()
 }
 
-fn step(by: &str, from: &str, to: &str, author: &str) -> [String; 4] {
+pub(crate) fn step(by: &str, from: &str, to: &str, author: &str) -> [String; 4] {
     [by, from, to, author].map(str::to_owned)
 }
 
@@ -411,71 +411,6 @@ async fn a_lagging_search_knows_an_older_state_and_fewer_parts() {
     assert_eq!(world.get(&format!("/tickets/{old}")).await.body["ticket_state"]["category"], "resolved");
     world.sandbox.clear_faults();
     assert_eq!(world.post("/tickets/search", mine).await.body["total_count"], 2);
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn the_bot_takes_up_again_what_rested_after_a_contacts_reply() {
-    for label in ["Resolved", "Waiting on you"] {
-        let world =
-            world_with(Settings { ticket_reopens_after: Some(Duration::from_secs(60)), ..Settings::default() }).await;
-        let contact = world.sandbox.add_contact(Some("ada"), None);
-        let operator = world.sandbox.operator();
-        let id = operator.creates_ticket(&contact, NewTicket::default()).await;
-        world.post(&format!("/tickets/{id}/reply"), reply(&contact, "Any news?")).await;
-        world.sandbox.bot_reopens_tickets_now().await;
-        let stage = || world.sandbox.ticket(&id).expect("there")["ticket_state"]["external_label"].clone();
-        assert_eq!(stage(), "Submitted", "what does not rest is left alone");
-        operator.moves_ticket(&id, label).await;
-        world.post(&format!("/tickets/{id}/reply"), reply(&contact, "It is not!")).await;
-        assert_eq!(stage(), label, "not at once");
-        world.sandbox.bot_reopens_tickets_now().await;
-        let ticket = world.sandbox.ticket(&id).expect("there");
-        assert_eq!(ticket["ticket_state"]["external_label"], "In progress");
-        let from = if label == "Resolved" { "resolved" } else { "waiting_on_customer" };
-        assert_eq!(timeline(&ticket).last(), Some(&step("admin", from, "in_progress", "bot")));
-        let parts = ticket["ticket_parts"]["ticket_parts"].as_array().expect("parts");
-        assert_eq!(parts.last().expect("a part")["author"]["name"], "Fin");
-        world.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn the_bot_comes_by_itself_after_a_while_or_never() {
-    for (after, expected) in [(Some(Duration::from_millis(20)), "in_progress"), (None, "resolved")] {
-        let world = world_with(Settings { ticket_reopens_after: after, ..Settings::default() }).await;
-        let contact = world.sandbox.add_contact(Some("ada"), None);
-        let operator = world.sandbox.operator();
-        let id = operator.creates_ticket(&contact, NewTicket::default()).await;
-        operator.closes(&id, None).await;
-        world.replies(&contact, &id, "It is not!").await;
-        let stage = || world.sandbox.ticket(&id).expect("there")["ticket_state"]["category"].clone();
-        for _ in 0..100 {
-            if stage() == "in_progress" || after.is_none() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        world.sandbox.bot_reopens_tickets_now().await;
-        assert_eq!(stage(), expected);
-        assert_eq!(world.sandbox.ticket(&id).expect("there")["open"], true, "the reply itself has opened it");
-        world.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn the_bot_leaves_alone_what_somebody_else_reopened_first() {
-    let world =
-        world_with(Settings { ticket_reopens_after: Some(Duration::from_secs(60)), ..Settings::default() }).await;
-    let contact = world.sandbox.add_contact(Some("ada"), None);
-    let operator = world.sandbox.operator();
-    let id = operator.creates_ticket(&contact, NewTicket::default()).await;
-    operator.moves_ticket(&id, "Resolved").await;
-    world.post(&format!("/tickets/{id}/reply"), reply(&contact, "It is not!")).await;
-    let bank = state(&world, "Waiting on bank").await;
-    world.send("PUT", &format!("/tickets/{id}"), json!({ "ticket_state_id": bank })).await;
-    world.sandbox.bot_reopens_tickets_now().await;
-    assert_eq!(world.sandbox.ticket(&id).expect("there")["ticket_state"]["external_label"], "Waiting on bank");
     world.stop().await;
 }
 
