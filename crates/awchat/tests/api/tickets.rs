@@ -456,6 +456,47 @@ async fn what_no_webhook_brought_the_sweep_finds() {
 }
 
 #[tokio::test]
+async fn a_conversation_that_turns_out_to_be_a_ticket_is_asked_about_at_once() {
+    let intercom = Settings { tickets_as_conversations: true, ..Settings::default() };
+    let world = World::begin_at(intercom, &[], false).await;
+    let ada = world.user("ada");
+    let (one, two) = (ada.opens("One").await, ada.opens("Two").await);
+    world.work().await;
+    // Nothing of it as a ticket; of the first, not even as a conversation.
+    world.sandbox.fault(Fault::new(Kind::Drop).on_topic("ticket.*"));
+    world.sandbox.fault(Fault::new(Kind::Drop).on_topic("*").times(1));
+    for (chat, title) in [(&one, "first"), (&two, "second")] {
+        world.operator().converts(chat, named(title)).await;
+    }
+    // The answer shows what it is.
+    ada.replies(&one, "Hm").await;
+    world.operator().replies(&two, "Well").await;
+    world.work().await;
+    assert_eq!(ada.get("/api/conversations").await.expect(200)["conversations"], json!([]));
+    world.pass(Duration::from_secs(2)).await;
+    let mut listed = ada.tickets("/api/tickets").await;
+    listed.sort_by_key(|ticket| ticket["title"].to_string());
+    assert_eq!(titles(&listed), ["first", "second"]);
+}
+
+#[tokio::test]
+async fn a_workspace_that_does_not_tell_its_states_has_the_usual_words_for_what_is_past() {
+    for status in [403, 404] {
+        let world = world().await;
+        let ada = world.user("ada");
+        let refused = Kind::Error { status, applied: false, html: false };
+        world.sandbox.fault(Fault::new(refused).on("GET", "/ticket_states").times(2));
+        let ticket = ada.has_ticket(&world, "Refund").await;
+        world.operator().moves_ticket(&ticket, "Waiting on bank").await;
+        world.work().await;
+        assert_eq!(
+            timeline(&ada.ticket(&ticket).await),
+            [("submitted", "Submitted"), ("in_progress", "Waiting on bank")]
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_operators_message_in_a_ticket_costs_two_questions_to_intercom_and_a_burst_of_them_too() {
     let world = world().await;
     let ada = world.user("ada");
