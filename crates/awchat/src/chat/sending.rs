@@ -114,8 +114,15 @@ impl Chat {
 
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
-        let fingerprint = draft.fingerprint();
-        let mut row = self.earlier(draft).await?;
+        let (route, fingerprint) = (draft.route(), draft.fingerprint());
+        let earlier = match &draft.key {
+            Some(key) => self.store.outbound_by_key(&draft.user, &route, key).await?,
+            None => {
+                let since_ms = self.clock.now_ms() - journal::ADOPT_MS;
+                self.store.outbound_to_adopt(&draft.user, &route, &fingerprint, since_ms).await?
+            }
+        };
+        let mut row = earlier;
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
                 Next::Mismatch => Ok(Outcome::Mismatch),
@@ -131,16 +138,6 @@ impl Chat {
                 Next::Send => self.send(row, draft, identity).await,
             };
         }
-    }
-
-    /// The row of the request that this one repeats.
-    pub(super) async fn earlier(&self, draft: &Draft) -> Result<Option<Outbound>> {
-        let route = draft.route();
-        if let Some(key) = &draft.key {
-            return self.store.outbound_by_key(&draft.user, &route, key).await;
-        }
-        let since_ms = self.clock.now_ms() - journal::ADOPT_MS;
-        self.store.outbound_to_adopt(&draft.user, &route, &draft.fingerprint(), since_ms).await
     }
 
     /// Sends a new message, or one that came before and is certainly not at Intercom.

@@ -117,13 +117,9 @@ impl Chat {
         let reference = self.reference(&self.owned_ticket(&user, &id).await?.ticket.number);
         let body = text.unwrap_or_else(|| format!("Ticket {reference}: what is its status?"));
         let opening = Opening { profile: profile.clone(), clarifies: Some(id.clone()), ..Opening::default() };
-        let mut draft = Draft { user, profile, conversation: None, wish: Wish::Clarify(id), key, body, opening };
-        draft.conversation = match self.earlier(&draft).await? {
-            // Where it was sent before, if it was: the same request is the same message.
-            Some(row) => row.conversation,
-            None => self.store.latest_open(&draft.user).await?,
-        };
-        self.submit(draft).await
+        // Of a request that came before, its row knows where it went: the same request is the same message.
+        let conversation = self.store.latest_open(&user).await?;
+        self.submit(Draft { user, profile, conversation, wish: Wish::Clarify(id), key, body, opening }).await
     }
 
     /// What people call the ticket of this number.
