@@ -89,6 +89,8 @@ impl App {
             settle: config.intercom.settle,
             timeout: config.intercom.timeout,
             team_id: config.intercom.team_id.clone(),
+            ticket_prefix: config.ticket_prefix.clone(),
+            app_id: config.intercom.app_id.clone(),
         };
         let chat = Chat::new(store.clone(), intercom.clone(), clock.clone(), settings);
         store.free_leases().await?;

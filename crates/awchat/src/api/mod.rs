@@ -19,6 +19,7 @@ mod me;
 mod openapi;
 pub mod params;
 pub mod respond;
+mod tickets;
 mod webhooks;
 
 /// The largest webhook, in bytes.
@@ -33,6 +34,11 @@ pub fn router(app: App) -> Router {
         .route("/api/conversations/{id}/read", post(conversations::read))
         .route("/api/conversations/{id}/close", post(conversations::close))
         .route("/api/conversations/{id}/reply", post(conversations::reply))
+        .route("/api/tickets", get(tickets::list))
+        .route("/api/tickets/search", get(tickets::search))
+        .route("/api/tickets/{id}", get(tickets::get))
+        .route("/api/tickets/{id}/reply", post(tickets::reply))
+        .route("/api/tickets/{id}/clarify", post(tickets::clarify))
         .route("/api/csat", post(feedback::rate))
         .route("/api/complaints", post(feedback::complain))
         // As an id it is malformed: not found, like any other.

@@ -13,6 +13,10 @@ use crate::store::conversations::Conversation;
 use crate::store::messages::Known;
 use crate::store::outbound::{Journal, Kind, Outbound};
 
+mod ticket;
+
+pub use ticket::{TicketPlan, plan_ticket};
+
 /// Where a snapshot comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {

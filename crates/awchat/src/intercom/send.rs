@@ -220,8 +220,10 @@ impl Exchange {
         match self {
             Self::Unreachable | Self::Broken { .. } => Outcome::Failure,
             Self::Answered { status, body, .. } => match status.as_u16() {
-                // A right that the acting teammate lacks: no reason to stop everybody's chat.
-                403 if refusal(body).code.as_deref() == Some("action_forbidden") => Outcome::Success,
+                // A right that the acting teammate lacks, or tickets that the plan lacks: no reason to stop everybody's chat.
+                403 if matches!(refusal(body).code.as_deref(), Some("action_forbidden" | "api_plan_restricted")) => {
+                    Outcome::Success
+                }
                 401..=403 => Outcome::Auth,
                 408 | 500.. => Outcome::Failure,
                 _ => Outcome::Success,

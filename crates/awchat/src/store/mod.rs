@@ -25,6 +25,7 @@ pub mod jobs;
 pub mod messages;
 pub mod outbound;
 pub mod reports;
+pub mod tickets;
 
 /// The database.
 #[derive(Clone, Debug)]

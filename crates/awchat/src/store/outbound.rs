@@ -54,6 +54,8 @@ pub enum Kind {
     Reply,
     /// A new conversation.
     Create,
+    /// A message in a ticket.
+    TicketReply,
 }
 
 /// How far a row is.
@@ -76,11 +78,12 @@ impl Kind {
         match self {
             Self::Reply => "reply",
             Self::Create => "create",
+            Self::TicketReply => "ticket_reply",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Reply, Self::Create].into_iter().find(|kind| kind.as_str() == text)
+        [Self::Reply, Self::Create, Self::TicketReply].into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -246,6 +249,12 @@ impl Store {
         .bind(fingerprint)
         .execute(&self.write)
         .await?;
+        Ok(())
+    }
+
+    /// Forgets a row that Intercom refused: the same request again is a new one.
+    pub async fn forget_refused(&self, id: &str) -> Result<()> {
+        sqlx::query("delete from outbound where id = $1 and state = 'rejected'").bind(id).execute(&self.write).await?;
         Ok(())
     }
 

@@ -328,6 +328,7 @@ async fn every_operation_needs_a_session_but_for_those_that_are_listed() {
 async fn id_of(world: &World, user: &str, path: &str) -> String {
     match path.split('/').nth(2) {
         Some("conversations") => world.user(user).opens("Hello").await,
+        Some("tickets") => world.user(user).has_ticket(world, "Refund").await,
         _ => panic!("{path} is new: say here how its {{id}} comes into being"),
     }
 }
@@ -408,7 +409,9 @@ async fn what_is_anothers_unknown_or_no_id_at_all_is_the_same_404() {
             "'",
             "123456789012345678901",
         ];
-        for id in others.iter().map(String::as_str).chain(fixed) {
+        // What is an address of its own is no id.
+        let is_id = |id: &&str| !of_documents.iter().any(|other| other.path == path.replace("{id}", id));
+        for id in others.iter().map(String::as_str).chain(fixed).filter(is_id) {
             assert_eq!(essence(&ask(id).await), unknown, "{method} {path} of {id}");
         }
         let answer = ask(&own).await;

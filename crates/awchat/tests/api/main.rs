@@ -25,4 +25,6 @@ mod privacy;
 mod process;
 mod sending;
 mod sweep;
+mod ticket_messages;
+mod tickets;
 mod webhooks;
