@@ -296,10 +296,11 @@ async fn operations(world: &World) -> Vec<Operation> {
 }
 
 /// Everything that answers without a session token, and why.
-const PUBLIC: [(&str, &str); 5] = [
+const PUBLIC: [(&str, &str); 6] = [
     ("GET", "/health"),             // for load balancers
     ("GET", "/ready"),              // the same
     ("GET", "/openapi.json"),       // the contract
+    ("GET", "/docs"),               // the same, to read
     ("POST", "/webhooks/intercom"), // has a signature of its own
     ("HEAD", "/webhooks/intercom"), // tells nothing
 ];
@@ -328,6 +329,11 @@ async fn every_operation_needs_a_session_but_for_those_that_are_listed() {
 async fn id_of(world: &World, user: &str, path: &str) -> String {
     match path.split('/').nth(2) {
         Some("conversations") => world.user(user).opens("Hello").await,
+        Some("devices") => {
+            let device = json!({ "platform": "mobile", "token": awchat::id::random() });
+            let answer = world.user(user).post("/api/devices/register", device).await.expect(200);
+            answer["id"].as_str().expect("an id").to_owned()
+        }
         _ => panic!("{path} is new: say here how its {{id}} comes into being"),
     }
 }
