@@ -21,7 +21,7 @@ create table ticket_change (
   part_id          text   not null,
   status           text   not null,             -- what the ticket became
   status_before    text,
-  at               bigint not null,
+  changed_at       bigint not null,
   primary key (conversation_id, part_id)
 );
 

@@ -258,6 +258,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_had_visited_before_there_were_tickets_visits_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("chat.db").display());
+        let pool = sqlite_pool(1, SQLITE_WRITER);
+        sqlx::any::install_default_drivers();
+        let old = pool.connect(&format!("{url}?mode=rwc")).await.expect("a database");
+        let mut before = sqlx::migrate!();
+        before.migrations = before.migrations[..1].to_vec().into();
+        before.run(&old).await.expect("the schema of before");
+        sqlx::query("insert into contact (user_id, imported_ms, created_ms) values ('ada', 1, 1)")
+            .execute(&old)
+            .await
+            .expect("a visitor");
+        old.close().await;
+        let store = Store::open(&url).await.expect("it is brought up to date");
+        let ada = crate::id::UserId::parse("ada").expect("a user id");
+        assert_eq!(store.contact(&ada).await.expect("read").expect("she is known").imported_ms, None);
+    }
+
+    #[tokio::test]
     async fn an_acknowledged_row_is_on_the_disk_and_for_its_owner_alone() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");

@@ -178,7 +178,7 @@ impl Store {
     /// The changes of state of the user's ticket, in no particular order.
     pub async fn ticket_changes(&self, user: &UserId, id: &ConversationId) -> Result<Vec<Change>> {
         let rows: Vec<ChangeRow> = sqlx::query_as(
-            "select h.part_id, h.status, h.status_before, h.at from ticket_change h
+            "select h.part_id, h.status, h.status_before, h.changed_at from ticket_change h
              join conversation c on c.id = h.conversation_id
              where h.conversation_id = $1 and c.user_id = $2 and c.hidden = 0",
         )
@@ -257,7 +257,7 @@ impl Tx {
     /// Adds a change of state; one that is known stays as it is.
     pub async fn add_ticket_change(&mut self, id: &ConversationId, change: &Change) -> Result<()> {
         sqlx::query(
-            "insert into ticket_change (conversation_id, part_id, status, status_before, at)
+            "insert into ticket_change (conversation_id, part_id, status, status_before, changed_at)
              values ($1, $2, $3, $4, $5) on conflict do nothing",
         )
         .bind(id.as_str())
