@@ -3,13 +3,14 @@
 use std::fmt;
 
 use rand::RngExt;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The app's own user id: the session token's `sub`, Intercom's `external_id`. 1–128 visible characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(String);
 
-/// Intercom's conversation id: 1–20 decimal digits, so that it can never name another route in a path.
+/// Intercom's conversation id: 1–20 decimal digits, so that it can never name another route in a path. A ticket's too: a
+/// Customer ticket is a conversation of the same id.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConversationId(String);
 
@@ -79,6 +80,13 @@ macro_rules! text_id {
         }
     };
 }
+impl<'de> Deserialize<'de> for ConversationId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a conversation's id"))
+    }
+}
+
 text_id!(UserId);
 text_id!(ConversationId);
 text_id!(ContactId);

@@ -1,4 +1,4 @@
-//! The command line: serve, dev, token, export.
+//! The command line: serve, dev, token, export, erase.
 
 use std::io::{BufWriter, IsTerminal};
 use std::process::ExitCode;
@@ -12,6 +12,9 @@ use awchat::{auth, export, id, server};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+#[path = "main/personal.rs"]
+mod personal;
 
 /// Support chat in your own app, with your operators in Intercom.
 #[derive(Parser)]
@@ -38,16 +41,27 @@ enum Command {
         #[arg(long, default_value_t = 3600)]
         lifetime: u32,
     },
-    /// Print users' ratings or complaints, oldest first. The server may run meanwhile; DATABASE_URL says where.
+    /// Print users' ratings or complaints, oldest first, or all that is kept of one user, as JSON. The server may run
+    /// meanwhile; DATABASE_URL says where.
     Export {
         /// What to print.
-        what: export::What,
+        #[arg(required_unless_present = "user")]
+        what: Option<export::What>,
+        /// All that is kept of this user; the user's id in your app.
+        #[arg(long, conflicts_with_all = ["what", "since", "format"])]
+        user: Option<String>,
         /// From this day (UTC) or RFC 3339 time on; all, unless given.
         #[arg(long)]
         since: Option<String>,
         /// How to print it.
         #[arg(long, value_enum, default_value = "csv")]
         format: export::Format,
+    },
+    /// Erase a user: all that is kept here, and the contact at Intercom. A running server does it, else this command.
+    Erase {
+        /// The user's id in your app.
+        #[arg(long)]
+        user: String,
     },
 }
 
@@ -84,7 +98,11 @@ fn run(command: Command) -> Result<(), Failure> {
                 awchat::dev::run(config, until_told()).await
             }
             Command::Token { sub, lifetime } => print_token(&sub, lifetime),
-            Command::Export { what, since, format } => print_export(what, since.as_deref(), format).await,
+            Command::Export { what: Some(what), since, format, .. } => {
+                print_export(what, since.as_deref(), format).await
+            }
+            Command::Export { user, .. } => personal::export(&user.unwrap_or_default()).await,
+            Command::Erase { user } => personal::erase(&user).await,
         }
     })
 }

@@ -17,6 +17,8 @@ const TOKEN_BYTES: usize = 1024;
 const LOCALE_BYTES: usize = 35;
 /// A Mini App may be open for a day, and clients hand out what they got at its start.
 const INIT_DATA_AGE_S: i64 = 86_400;
+/// The longest `initData`, in characters.
+const INIT_DATA_CHARS: usize = 4096;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,6 +46,9 @@ pub(super) async fn register(
     let locale = body.locale.as_deref();
     if !locale.is_none_or(is_locale) {
         return Err(Error::Validation("locale: must be a language tag such as en or pt-BR".to_owned()));
+    }
+    if body.init_data.as_deref().is_some_and(|text| text.chars().nth(INIT_DATA_CHARS).is_some()) {
+        return Err(Error::Validation(format!("initData: at most {INIT_DATA_CHARS} characters")));
     }
     if body.platform == Platform::Tma {
         is_own_telegram_id(&app, &user, token, body.init_data.as_deref())?;

@@ -13,6 +13,10 @@ use crate::store::conversations::Conversation;
 use crate::store::messages::Known;
 use crate::store::outbound::{Journal, Kind, Outbound};
 
+mod ticket;
+
+pub use ticket::{TicketPlan, plan_ticket};
+
 /// Where a snapshot comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -138,13 +142,11 @@ pub fn plan(before: &Conversation, known: &[Known], rows: &[Outbound], snapshot:
     let mut plan = Plan { updated_at: before.updated_at, truth_ms: before.truth_ms, ..Plan::default() };
     let mut binder = Binder { rows, taken: Vec::new(), of: of(origin) };
     for seen in &snapshot.messages {
-        if seen.is_source && before.source_hidden {
-            binder.bind_hidden_source(&mut plan, seen);
-            continue;
-        }
         // Intercom's answer to a creation need not name the opening message as a later answer does.
         let is_it = |known: &&Known| known.id == seen.message.id || (seen.is_source && known.opening);
         match known.iter().find(is_it) {
+            None if seen.is_source && before.source_hidden => binder.bind_hidden_source(&mut plan, seen),
+            Some(_) if seen.is_source && before.source_hidden => {}
             None => plan.put.push(binder.new_message(seen)),
             Some(known) => plan.put.extend(news(known, seen, origin)),
         }
@@ -252,7 +254,9 @@ impl<'a> Binder<'a> {
         if seen.message.author.kind != AuthorKind::User {
             return None;
         }
-        let named = self.rows.iter().find(|row| self.of == Some(row.id.as_str()) && row.part_id.is_none());
+        // What opens a conversation is never the reply that its answer brings it with.
+        let may_be = |row: &Outbound| row.part_id.is_none() && (row.kind == Kind::Create || !seen.is_source);
+        let named = self.rows.iter().find(|row| self.of == Some(row.id.as_str()) && may_be(row));
         // One that is on its way before one that was given up: that came too late, if at all.
         let fitting = |blocks| self.rows.iter().find(|row| journal::blocks(row) == blocks && self.fits(row, seen));
         let row = named.or_else(|| fitting(true)).or_else(|| fitting(false))?;

@@ -50,17 +50,17 @@ pub struct Conversation {
     pub revision: i64,
 }
 
-/// Where a list goes on: the last row's order.
+/// Where a list goes on: the last row's place in its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListCursor {
-    /// The row's `active_ms`.
-    pub active_ms: i64,
+    /// What the list is ordered by: a conversation's `active_ms`, a ticket's `created_at`.
+    pub at: i64,
     /// The row's id, which breaks ties.
     pub id: ConversationId,
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     id: String,
     user_id: String,
     state: String,
@@ -133,7 +133,7 @@ impl Store {
         after: Option<&ListCursor>,
         limit: i64,
     ) -> Result<Vec<(Conversation, Option<Message>)>> {
-        let (active_ms, id) = after.map_or((i64::MAX, ""), |cursor| (cursor.active_ms, cursor.id.as_str()));
+        let (active_ms, id) = after.map_or((i64::MAX, ""), |cursor| (cursor.at, cursor.id.as_str()));
         let rows: Vec<Row> = sqlx::query_as(
             "select * from conversation where user_id = $1 and is_ticket = 0 and hidden = 0
                and (active_ms < $2 or (active_ms = $2 and id < $3))
@@ -164,6 +164,18 @@ impl Store {
         .fetch_one(&self.read)
         .await?;
         Ok(total)
+    }
+
+    /// The user's open conversation, no ticket, with the latest activity.
+    pub async fn latest_open(&self, user: &UserId) -> Result<Option<ConversationId>> {
+        let row: Option<(String,)> = sqlx::query_as(
+            "select id from conversation where user_id = $1 and is_ticket = 0 and hidden = 0 and state = 'open'
+             order by active_ms desc, id desc limit 1",
+        )
+        .bind(user.as_str())
+        .fetch_optional(&self.read)
+        .await?;
+        Ok(row.and_then(|(id,)| ConversationId::parse(&id)))
     }
 
     /// Marks all of the user's conversation as read; the conversation as it is then, or `None` if it is not there.
@@ -275,9 +287,15 @@ impl Tx {
         Ok(())
     }
 
-    /// Removes a conversation that was deleted at Intercom, with its messages.
+    /// Removes a conversation that was deleted at Intercom, with its messages, and the ticket that it is.
     pub async fn delete_conversation(&mut self, id: &ConversationId) -> Result<()> {
-        sqlx::query("delete from message where conversation_id = $1").bind(id.as_str()).execute(self.conn()).await?;
+        for rows in [
+            "delete from message where conversation_id = $1",
+            "delete from ticket where conversation_id = $1",
+            "delete from ticket_change where conversation_id = $1",
+        ] {
+            sqlx::query(rows).bind(id.as_str()).execute(self.conn()).await?;
+        }
         sqlx::query("delete from conversation where id = $1").bind(id.as_str()).execute(self.conn()).await?;
         Ok(())
     }

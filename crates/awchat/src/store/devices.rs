@@ -42,6 +42,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<String> {
         let mut tx = self.begin().await?;
+        tx.refuse_erased(user).await?;
         let (id,): (String,) = sqlx::query_as(
             "insert into device (id, user_id, platform, token, locale, created_ms, registered_ms)
              values ($1, $2, $3, $4, $5, $6, $6)
@@ -103,6 +104,8 @@ impl Store {
         ticket_updates: Option<bool>,
         system_notices: Option<bool>,
     ) -> Result<Wanted> {
+        let mut tx = self.begin().await?;
+        tx.refuse_erased(user).await?;
         let row: (i64, i64, i64) = sqlx::query_as(
             "insert into notification_settings (user_id, chat_messages, ticket_updates, system_notices)
              values ($1, coalesce($2, 1), coalesce($3, 1), coalesce($4, 1))
@@ -116,8 +119,9 @@ impl Store {
         .bind(chat_messages.map(flag))
         .bind(ticket_updates.map(flag))
         .bind(system_notices.map(flag))
-        .fetch_one(&self.write)
+        .fetch_one(tx.conn())
         .await?;
+        tx.commit().await?;
         Ok(row.into())
     }
 }

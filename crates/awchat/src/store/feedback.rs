@@ -128,6 +128,7 @@ impl Tx {
 
     /// Stores a rating, which counts for nothing yet; `false` if another request has just used its key.
     pub async fn insert_rating(&mut self, new: &NewRating<'_>) -> Result<bool> {
+        self.refuse_erased(new.user).await?;
         let done = sqlx::query(
             "insert into csat (id, user_id, stars, comment, ticket_id, conversation_id, idem_key, fingerprint,
                created_ms)
@@ -164,6 +165,7 @@ impl Tx {
 
     /// Stores a complaint; `false` if another request has just used its key.
     pub async fn insert_complaint(&mut self, new: &NewComplaint<'_>) -> Result<bool> {
+        self.refuse_erased(new.user).await?;
         let done = sqlx::query(
             "insert into complaint (id, user_id, category, description, chat_id, dialog_id, idem_key, fingerprint,
                created_ms)

@@ -145,9 +145,10 @@ async fn fastest(enough: Duration, round: impl AsyncFn(usize) -> Vec<Duration>) 
 async fn reads(user: &Client<'_>, chat: &str) -> Vec<Duration> {
     let mut took = Vec::new();
     for at in 0..99 {
-        let path = match at % 3 {
+        let path = match at % 4 {
             0 => "/api/conversations".to_owned(),
             1 => format!("/api/conversations/{chat}"),
+            2 => "/api/tickets".to_owned(),
             _ => format!("/api/conversations/{chat}/poll"),
         };
         let answer = user.get(&path).await;

@@ -69,6 +69,7 @@ fn snapshot(messages: Vec<Seen>) -> Snapshot {
         title: None,
         messages,
         total_parts: None,
+        ticket: None,
     }
 }
 
@@ -302,16 +303,20 @@ proptest! {
     #[test]
     fn any_order_of_events_then_the_truth_is_the_mirror_built_anew(
         acts in prop::collection::vec(act(), 1..12),
-        order in prop::collection::vec(any::<prop::sample::Index>(), 0..24),
+        order in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..24),
     ) {
         let moments = history(&acts);
         let truth = moments.last().expect("at least one act");
         let fresh = Kept { conversation: conversation(), messages: BTreeMap::new() };
         let mut shuffled = fresh.clone();
-        for index in order {
+        for (index, of_ticket) in order {
             // Doubled, out of order, some never: only the newest parts, as a webhook has them.
             let mut hint = index.get(&moments).clone();
             hint.messages = hint.messages.split_off(hint.messages.len().saturating_sub(2));
+            if of_ticket {
+                // As the ticket that it is: without its state and times.
+                (hint.state, hint.updated_at) = (None, 0);
+            }
             apply(&mut shuffled, &hint, &Origin::Webhook);
         }
         apply(&mut shuffled, truth, &Origin::Answer { asked_ms: (T + 100) * 1000, of: None });

@@ -7,7 +7,7 @@ use super::ledger::Shown;
 use super::sending::Answer;
 use super::{EPOCH_MS, STORM_MS, World};
 use crate::chat::contacts::Profile;
-use crate::chat::draft::{Draft, Opening};
+use crate::chat::draft::{Draft, Opening, Wish};
 use crate::chat::heads::Head;
 use crate::chat::requests::Outcome;
 use crate::id::{ContactId, ConversationId, UserId};
@@ -91,6 +91,7 @@ impl World {
             user: user.clone(),
             profile: Profile::default(),
             conversation: conversation.cloned(),
+            wish: Wish::Talk,
             key: app.has_keys.then(|| format!("k{}", self.time.count())),
             body,
             opening: Opening::default(),
