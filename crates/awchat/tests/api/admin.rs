@@ -121,6 +121,25 @@ async fn the_header_takes_the_admin_token_and_no_other() {
 }
 
 #[tokio::test]
+async fn who_guesses_is_told_to_wait() {
+    let world = World::begin(&[("ADMIN_TOKEN", TOKEN), ("TRUSTED_PROXIES", "127.0.0.1/32")], false).await;
+    let from = ("x-forwarded-for", "203.0.113.7");
+    for at in 0..100 {
+        let answer = match at % 2 {
+            0 => call(&world, "GET", "/admin", &[from, ("authorization", "Bearer guess")], None).await,
+            _ => call(&world, "POST", "/admin/login", &[from], Some("token=guess")).await,
+        };
+        assert_ne!(answer.status, 429, "guess {at}");
+    }
+    let header = call(&world, "GET", "/admin", &[from, ("authorization", "Bearer guess")], None).await;
+    assert!(header.header("retry-after").is_some());
+    header.expect_error(429, "rate_limited");
+    call(&world, "POST", "/admin/login", &[from], Some("token=guess")).await.expect_error(429, "rate_limited");
+    let elsewhere = ("x-forwarded-for", "203.0.113.8");
+    leads_to(&call(&world, "POST", "/admin/login", &[elsewhere], Some("token=guess")).await, "/admin/login?wrong=1");
+}
+
+#[tokio::test]
 async fn browsers_keep_nothing_of_it_and_run_nothing_in_it() {
     let world = world_with_page().await;
     let bearer = format!("Bearer {TOKEN}");

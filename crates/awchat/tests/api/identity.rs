@@ -288,7 +288,8 @@ async fn operations(world: &World) -> Vec<Operation> {
             let names_others =
                 |body: &Value| body.as_object().is_some_and(|body| body.keys().any(|name| name.contains("Id")));
             let body = examples.find(|body| !names_others(body)).cloned();
-            let public = operation["security"] == json!([]);
+            // The session is what holds where nothing else is said.
+            let public = operation["security"].is_array();
             found.push(Operation { method: method.to_uppercase(), path: path.clone(), public, body });
         }
     }
@@ -296,13 +297,18 @@ async fn operations(world: &World) -> Vec<Operation> {
 }
 
 /// Everything that answers without a session token, and why.
-const PUBLIC: [(&str, &str); 6] = [
+const PUBLIC: [(&str, &str); 11] = [
     ("GET", "/health"),             // for load balancers
     ("GET", "/ready"),              // the same
     ("GET", "/openapi.json"),       // the contract
     ("GET", "/docs"),               // the same, to read
     ("POST", "/webhooks/intercom"), // has a signature of its own
     ("HEAD", "/webhooks/intercom"), // tells nothing
+    ("GET", "/admin"),              // has a token of its own
+    ("GET", "/admin/login"),        // the form that takes it
+    ("POST", "/admin/login"),       // the same
+    ("POST", "/admin/logout"),      // forgets a cookie
+    ("GET", "/admin/style.css"),    // how the form looks
 ];
 
 #[tokio::test]
@@ -330,7 +336,7 @@ async fn id_of(world: &World, user: &str, path: &str) -> String {
     match path.split('/').nth(2) {
         Some("conversations") => world.user(user).opens("Hello").await,
         Some("devices") => {
-            let device = json!({ "platform": "mobile", "token": awchat::id::random() });
+            let device = json!({ "platform": "mobile", "token": format!("{user}-{}", awchat::id::random()) });
             let answer = world.user(user).post("/api/devices/register", device).await.expect(200);
             answer["id"].as_str().expect("an id").to_owned()
         }
