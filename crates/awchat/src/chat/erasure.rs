@@ -6,8 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Chat;
+use super::view::{self, Event};
 use crate::error::{Error, Result};
 use crate::id::{ContactId, UserId};
+use crate::intercom::wire;
 use crate::store::jobs::Job;
 
 /// The kind of job by which the command line asks a running server to erase the user that is its subject.
@@ -41,8 +43,14 @@ impl Chat {
         }
         tracing::info!("a user was erased");
         self.work.notify_one();
+        self.scrub_now().await
+    }
+
+    /// What was deleted leaves SQLite's write-ahead log; a little later where somebody is reading.
+    pub(super) async fn scrub_now(&self) -> Result<()> {
         if !self.store.scrub().await? {
-            self.scrub_soon(READERS_MS).await?;
+            let now_ms = self.clock.now_ms();
+            self.store.enqueue("scrub", "database", "{}", now_ms.saturating_add(READERS_MS), now_ms).await?;
         }
         Ok(())
     }
@@ -68,8 +76,6 @@ impl Chat {
             self.forget_contacts_named(&user).await?;
             self.store.set_contact_gone(&user).await?;
         }
-        // Intercom tells of the deletion, and this job's own row names the user: both leave the log a little later.
-        self.scrub_soon(i64::try_from(self.settings.settle.as_millis()).unwrap_or(i64::MAX)).await?;
         Ok(None)
     }
 
@@ -87,13 +93,19 @@ impl Chat {
         Ok(self.store.erasure(user).await?.is_some_and(|erasure| !erasure.contact_gone))
     }
 
+    /// Whether a webhook is about a conversation of an erased user: then its words are not even stored.
+    pub(super) async fn is_of_erased(&self, raw: &str) -> Result<bool> {
+        let Ok(notification) = serde_json::from_str::<wire::Notification>(raw) else { return Ok(false) };
+        let id = match view::event(&notification) {
+            Event::Conversation(snapshot) => snapshot.id,
+            Event::Refresh(id) => id,
+            _ => return Ok(false),
+        };
+        self.store.is_erased(&id).await
+    }
+
     /// A job: what was deleted leaves SQLite's write-ahead log.
     pub(super) async fn scrub(&self) -> Result<Option<i64>> {
         Ok((!self.store.scrub().await?).then_some(READERS_MS))
-    }
-
-    async fn scrub_soon(&self, wait_ms: i64) -> Result<()> {
-        let now_ms = self.clock.now_ms();
-        self.store.enqueue("scrub", "database", "{}", now_ms.saturating_add(wait_ms), now_ms).await
     }
 }

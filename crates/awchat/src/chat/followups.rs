@@ -60,7 +60,13 @@ impl Chat {
         }
         let Some(job) = self.store.lease_job(now_ms, now_ms + LEASE_MS).await? else { return Ok(false) };
         match self.perform(&job).await {
-            Ok(None) => self.store.finish_job(&job).await?,
+            Ok(None) => {
+                self.store.finish_job(&job).await?;
+                if keeps_trying(&job) {
+                    // Its row named the user.
+                    self.scrub_now().await?;
+                }
+            }
             Ok(Some(again_ms)) => self.store.retry_job(&job.id, self.clock.now_ms() + again_ms).await?,
             Err(error) if keeps_trying(&job) || (job.attempt < ATTEMPTS && !is_final(&error)) => {
                 tracing::debug!(kind = job.kind, attempt = job.attempt, cause = %error, "job failed, will retry");

@@ -90,9 +90,9 @@ impl Chat {
         let chat = Arc::clone(self);
         self.tasks.spawn(async move {
             let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|error| {
-                // Its user was erased meanwhile.
+                // Nobody's row is refused or gone but an erased user's.
                 if matches!(error, Error::NotFound | Error::Unauthorized(_)) {
-                    return Outcome::NotFound;
+                    return Outcome::Erased;
                 }
                 tracing::error!(cause = %error, source = ?std::error::Error::source(&error), "message not sent");
                 match error {

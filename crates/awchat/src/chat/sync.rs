@@ -42,6 +42,9 @@ const GIVE_UP: i64 = 150;
 impl Chat {
     /// Stores a webhook whose signature holds; `false` if it was here before. The worker applies it.
     pub async fn receive(&self, id: &str, topic: &str, raw: &str) -> Result<bool> {
+        if self.is_of_erased(raw).await? {
+            return Ok(true);
+        }
         let is_new = self.store.receive(id, topic, raw, self.clock.now_ms()).await?;
         self.received.notify_one();
         Ok(is_new)

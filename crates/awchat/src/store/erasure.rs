@@ -174,6 +174,15 @@ impl Store {
         Ok(Erased { conversations })
     }
 
+    /// Whether the conversation was a user's who was erased.
+    pub async fn is_erased(&self, id: &ConversationId) -> Result<bool> {
+        let row: Option<(String,)> = sqlx::query_as("select digest from erased_conversation where digest = $1")
+            .bind(self.tombstones.of_conversation(id))
+            .fetch_optional(&self.read)
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// Lets what was deleted go from SQLite's write-ahead log too; from its pages it went when it was deleted. `false`:
     /// somebody was reading, and it is to be tried again.
     pub async fn scrub(&self) -> Result<bool> {

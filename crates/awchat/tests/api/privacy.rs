@@ -171,9 +171,17 @@ async fn of_an_erased_user_no_word_is_left_in_any_file_or_log() {
     eventually("the contact is deleted", async || sandbox.contact_by_external_id(canary("user id")).is_none()).await;
     let (status, _) = user.call("GET", "/api/conversations", Value::Null).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "the token went with the user");
+    eventually("nothing is left", async || {
+        let left = found(process.folder());
+        if !left.is_empty() {
+            println!("still there: {left:?}");
+        }
+        left.is_empty()
+    })
+    .await;
     sandbox.operator().replies(&chat, "an answer to nobody").await;
     sandbox.webhooks_settled().await;
-    eventually("nothing is left", async || found(process.folder()).is_empty()).await;
+    assert_eq!(found(process.folder()), Vec::<String>::new(), "what Intercom still tells of the user is not stored");
 
     let neighbour = Caller::of(&process, "neighbour-7", Value::Null);
     let list = neighbour.does("GET", "/api/conversations", Value::Null).await;
