@@ -42,7 +42,7 @@ impl Chat {
         let states = self.states_for(&found, Class::Reconcile).await?;
         let seen = ticket(&found, &states).and_then(|snapshot| snapshot.ticket);
         let is_resolved = |seen: &super::view::TicketView| {
-            seen.status == Status::Resolved && !was_changed_after(seen, reply.at, &reply.part_id)
+            seen.ticket.status == Status::Resolved && !was_changed_after(seen, reply.at, &reply.part_id)
         };
         if !seen.as_ref().is_some_and(is_resolved) {
             return Ok(());

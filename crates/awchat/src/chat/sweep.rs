@@ -184,7 +184,7 @@ impl Chat {
             Some(seen) => tx
                 .mirrored_ticket(&found.id)
                 .await?
-                .is_none_or(|(ticket, _)| !is_whole(ticket.whole_at, ticket.whole_ms, seen.updated_at)),
+                .is_none_or(|(ticket, _)| !is_whole(ticket.whole_at, ticket.whole_ms, seen.ticket.updated_at)),
         })
     }
 
@@ -283,7 +283,7 @@ fn is_shown(found: &Snapshot) -> bool {
 
 /// When it last changed: a ticket has times of its own.
 fn changed_at(found: &Snapshot) -> i64 {
-    found.ticket.as_ref().map_or(found.updated_at, |ticket| ticket.updated_at)
+    found.ticket.as_ref().map_or(found.updated_at, |seen| seen.ticket.updated_at)
 }
 
 /// Whether nothing can have happened up to `updated_at` that is not here: what is here (up to `whole_at`) was asked for

@@ -252,9 +252,12 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a row that Intercom refused: the same request again is a new one.
+    /// Forgets a row whose conversation is gone, and with it whatever could still come: the same request again is new.
     pub async fn forget_refused(&self, id: &str) -> Result<()> {
-        sqlx::query("delete from outbound where id = $1 and state = 'rejected'").bind(id).execute(&self.write).await?;
+        sqlx::query("delete from outbound where id = $1 and state in ('rejected', 'abandoned')")
+            .bind(id)
+            .execute(&self.write)
+            .await?;
         Ok(())
     }
 

@@ -28,7 +28,7 @@ pub fn plan_ticket(before: Option<&(Ticket, Vec<String>)>, seen: &TicketView, or
         let write = Some(whole(as_seen(seen, None, is_hint), seen, origin));
         return TicketPlan { write, changes: seen.changes.clone(), shows: true, ask: is_hint };
     };
-    let age = (seen.updated_at, seen.newest_part).cmp(&(before.updated_at, before.newest_part));
+    let age = (seen.ticket.updated_at, seen.ticket.newest_part).cmp(&(before.updated_at, before.newest_part));
     let applies = match origin {
         Origin::Webhook => age.is_gt(),
         Origin::Answer { asked_ms, .. } => age.is_gt() || (age.is_eq() && *asked_ms >= before.whole_ms),
@@ -41,7 +41,7 @@ pub fn plan_ticket(before: Option<&(Ticket, Vec<String>)>, seen: &TicketView, or
     TicketPlan {
         shows: (applies && differs) || !changes.is_empty(),
         // Of the same second and fewer parts it may be older, or have been cut short.
-        ask: is_hint && ((differs && seen.updated_at >= before.updated_at) || !changes.is_empty()),
+        ask: is_hint && ((differs && seen.ticket.updated_at >= before.updated_at) || !changes.is_empty()),
         write: Some(kept).filter(|kept| kept != before),
         changes,
     }
@@ -51,25 +51,19 @@ pub fn plan_ticket(before: Option<&(Ticket, Vec<String>)>, seen: &TicketView, or
 fn as_seen(seen: &TicketView, before: Option<&Ticket>, is_hint: bool) -> Ticket {
     let known = || before.map_or_else(Labels::new, |before| before.labels.clone());
     Ticket {
-        number: seen.number.clone(),
-        title: seen.title.clone(),
-        description: seen.description.clone(),
-        status: seen.status,
-        label: seen.label.clone(),
-        labels: if is_hint { known() } else { seen.labels.clone() },
-        created_at: seen.created_at,
-        updated_at: seen.updated_at,
-        newest_part: seen.newest_part,
+        labels: if is_hint { known() } else { seen.ticket.labels.clone() },
         whole_at: before.map_or(0, |before| before.whole_at),
         whole_ms: before.map_or(0, |before| before.whole_ms),
+        ..seen.ticket.clone()
     }
 }
 
 /// With the time up to which everything is here, if an answer says so.
 fn whole(ticket: Ticket, seen: &TicketView, origin: &Origin) -> Ticket {
+    let whole_at = seen.ticket.updated_at;
     match origin {
-        Origin::Answer { asked_ms, of: None } if (seen.updated_at, *asked_ms) > (ticket.whole_at, ticket.whole_ms) => {
-            Ticket { whole_at: seen.updated_at, whole_ms: *asked_ms, ..ticket }
+        Origin::Answer { asked_ms, of: None } if (whole_at, *asked_ms) > (ticket.whole_at, ticket.whole_ms) => {
+            Ticket { whole_at, whole_ms: *asked_ms, ..ticket }
         }
         _ => ticket,
     }
@@ -85,21 +79,20 @@ mod tests {
     const T: i64 = 1_800_000_000;
 
     fn seen(status: Status, updated_at: i64) -> TicketView {
-        TicketView {
+        let ticket = Ticket {
             number: "123".to_owned(),
             title: None,
             description: None,
             status,
             label: status.usual_label().to_owned(),
             labels: Labels::new(),
-            is_shown: true,
-            state: None,
-            snoozed_until: None,
             created_at: T,
             updated_at,
             newest_part: 1,
-            changes: Vec::new(),
-        }
+            whole_at: 0,
+            whole_ms: 0,
+        };
+        TicketView { ticket, is_shown: true, state: None, snoozed_until: None, changes: Vec::new() }
     }
 
     fn answer(asked_ms: i64) -> Origin {
@@ -180,21 +173,21 @@ mod tests {
         let mut now = seen(Status::Submitted, T);
         let mut moments = Vec::new();
         for (at, act) in acts.iter().enumerate() {
-            now.updated_at = T + 1 + i64::try_from(at / acts_a_second).expect("few");
-            now.newest_part = 100 + i64::try_from(at).expect("few");
+            now.ticket.updated_at = T + 1 + i64::try_from(at / acts_a_second).expect("few");
+            now.ticket.newest_part = 100 + i64::try_from(at).expect("few");
             match act {
                 Act::Move(status) => {
                     let change = Change {
                         part_id: at.to_string(),
                         status: *status,
-                        before: Some(now.status),
-                        at: now.updated_at,
+                        before: Some(now.ticket.status),
+                        at: now.ticket.updated_at,
                     };
                     now.changes.push(change);
-                    (now.status, now.label) = (*status, status.usual_label().to_owned());
+                    (now.ticket.status, now.ticket.label) = (*status, status.usual_label().to_owned());
                 }
-                Act::Rename(name) => now.title = Some(name.to_string()),
-                Act::Label(name) => now.label = name.to_string(),
+                Act::Rename(name) => now.ticket.title = Some(name.to_string()),
+                Act::Label(name) => now.ticket.label = name.to_string(),
                 Act::Touch => {}
             }
             moments.push(now.clone());
@@ -213,7 +206,7 @@ mod tests {
         ) {
             let moments = history(&acts, acts_a_second);
             let mut truth = moments.last().expect("at least one act").clone();
-            truth.labels = [(Status::Submitted, "We have it".to_owned())].into();
+            truth.ticket.labels = [(Status::Submitted, "We have it".to_owned())].into();
             let (mut shuffled, mut rebuilt) = (Kept::default(), Kept::default());
             for index in order {
                 shuffled.apply(index.get(&moments), &Origin::Webhook);

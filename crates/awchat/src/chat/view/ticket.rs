@@ -15,30 +15,14 @@ const CUSTOMER: &str = "customer";
 /// What a ticket is besides its messages, as Intercom showed it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TicketView {
-    /// The number that people see.
-    pub number: String,
-    /// If contacts may see it, and it is not empty.
-    pub title: Option<String>,
-    /// As the title.
-    pub description: Option<String>,
-    /// How far it is.
-    pub status: Status,
-    /// How contacts are told of that.
-    pub label: String,
-    /// How they are told of the others, as far as it is known.
-    pub labels: Labels,
+    /// As it is to be kept, but for what was asked when.
+    pub ticket: Ticket,
     /// Whether the contact may see it at all.
     pub is_shown: bool,
     /// Of the inbox.
     pub state: Option<State>,
     /// Of the inbox, Unix seconds.
     pub snoozed_until: Option<i64>,
-    /// Unix seconds.
-    pub created_at: i64,
-    /// Unix seconds; another than its conversation's.
-    pub updated_at: i64,
-    /// The number of its newest part of any kind; 0 without one.
-    pub newest_part: i64,
     /// The changes of its state that are among its newest 500 parts.
     pub changes: Vec<Change>,
 }
@@ -65,7 +49,7 @@ impl Snapshot {
     pub fn alone(mut self) -> Self {
         if let Some(ticket) = &self.ticket {
             (self.state, self.snoozed_until) = (ticket.state, ticket.snoozed_until);
-            self.updated_at = ticket.updated_at;
+            self.updated_at = ticket.ticket.updated_at;
         }
         self
     }
@@ -83,13 +67,22 @@ pub fn ticket(ticket: &wire::Ticket, states: &[wire::TicketState]) -> Option<Sna
     messages.sort_by_cached_key(by_age);
     let snoozed_until = ticket.snoozed_until.filter(|until| *until > 0);
     let contacts = || ticket.contacts.iter().flat_map(|list| &list.contacts);
-    let view = TicketView {
+    let newest_part = parts.clone().filter_map(|part| part.id.as_ref()?.as_str().parse().ok()).max();
+    let kept = Ticket {
         number: number.to_owned(),
         title: visible(ticket, "_default_title_"),
         description: visible(ticket, "_default_description_"),
         status,
         label: label.unwrap_or_else(|| status.usual_label().to_owned()),
         labels: labels(ticket, states),
+        created_at,
+        updated_at: ticket.updated_at.unwrap_or(created_at),
+        newest_part: newest_part.unwrap_or(0),
+        whole_at: 0,
+        whole_ms: 0,
+    };
+    let view = TicketView {
+        ticket: kept,
         is_shown: is_shown(ticket),
         state: ticket.open.map(|open| match snoozed_until {
             _ if !open => State::Closed,
@@ -97,9 +90,6 @@ pub fn ticket(ticket: &wire::Ticket, states: &[wire::TicketState]) -> Option<Sna
             None => State::Open,
         }),
         snoozed_until,
-        created_at,
-        updated_at: ticket.updated_at.unwrap_or(created_at),
-        newest_part: parts.clone().filter_map(|part| part.id.as_ref()?.as_str().parse().ok()).max().unwrap_or(0),
         changes: parts.filter_map(change).collect(),
     };
     Some(Snapshot {

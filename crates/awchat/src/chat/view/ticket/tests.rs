@@ -40,8 +40,12 @@ fn read(value: &Value, states: &[wire::TicketState]) -> Option<Snapshot> {
     ticket(&parsed(value).expect("an object is a ticket"), states)
 }
 
-fn of(ticket: &Value) -> TicketView {
+fn shown(ticket: &Value) -> TicketView {
     view(ticket).ticket.expect("it is one")
+}
+
+fn of(ticket: &Value) -> Ticket {
+    shown(ticket).ticket
 }
 
 fn with(pointer: &str, value: Value) -> Value {
@@ -73,7 +77,7 @@ fn kept(status: Status, label: &str, labels: &[(Status, &str)]) -> Ticket {
 #[test]
 fn a_ticket_shows_what_contacts_may_see_and_nothing_else() {
     let snapshot = view(&whole());
-    let ticket = snapshot.ticket.clone().expect("it is one");
+    let ticket = snapshot.ticket.clone().expect("it is one").ticket;
     assert_eq!(
         (ticket.title.as_deref(), ticket.description.as_deref()),
         (Some("Refund"), Some("It <b>never</b> came"))
@@ -107,7 +111,7 @@ fn an_attribute_that_contacts_may_not_see_is_none() {
 
 #[test]
 fn customer_tickets_and_shared_ones_are_shown_and_others_not() {
-    for (category, is_shared, shown) in [
+    for (category, is_shared, is_seen) in [
         (json!("Customer"), json!(false), true),
         (json!("Back-office"), json!(false), false),
         (json!("Back-office"), json!(true), true),
@@ -117,12 +121,12 @@ fn customer_tickets_and_shared_ones_are_shown_and_others_not() {
     ] {
         let mut ticket = with("/category", category.clone());
         ticket["is_shared"] = is_shared.clone();
-        assert_eq!(of(&ticket).is_shown, shown, "{category} {is_shared}");
+        assert_eq!(shown(&ticket).is_shown, is_seen, "{category} {is_shared}");
     }
-    assert!(of(&with("/category", json!(null))).is_shown, "its type says so");
+    assert!(shown(&with("/category", json!(null))).is_shown, "its type says so");
     let mut unknown = with("/category", json!(null));
     unknown["ticket_type"]["category"] = json!(null);
-    assert!(!of(&unknown).is_shown);
+    assert!(!shown(&unknown).is_shown);
 }
 
 #[test]
@@ -201,7 +205,7 @@ fn states() -> Vec<wire::TicketState> {
 
 #[test]
 fn labels_and_the_state_to_open_with_are_those_of_its_type() {
-    let ticket = read(&whole(), &states()).and_then(|snapshot| snapshot.ticket).expect("a ticket");
+    let ticket = read(&whole(), &states()).and_then(|snapshot| snapshot.ticket).expect("a ticket").ticket;
     let labels: Vec<_> = ticket.labels.iter().map(|(status, label)| (*status, label.as_str())).collect();
     assert_eq!(labels, [(Status::Submitted, "We have it"), (Status::InProgress, "Triage")]);
     let opens = |ticket: &Value, states: &[wire::TicketState]| reopened_state(&parsed(ticket).expect("one"), states);
@@ -215,7 +219,7 @@ fn labels_and_the_state_to_open_with_are_those_of_its_type() {
 
 #[test]
 fn a_ticket_resolved_anew_since_the_reply_is_left_alone() {
-    let mut ticket = of(&whole());
+    let mut ticket = shown(&whole());
     for (at, part, after) in [(T + 60, "3", true), (T + 60, "5", false), (T + 61, "1", false), (T + 59, "99", true)] {
         assert_eq!(was_changed_after(&ticket, at, part), after, "{at} {part}");
     }
