@@ -51,14 +51,17 @@ export function createLoop(
 
   async function run(): Promise<void> {
     const mine = controller;
-    if (!mine) return;
+    if (!mine || isBusy) return;
+    const wasLeading = isLeading;
     cancelTimer();
     isBusy = true;
     isAgain = false;
     const delay = await once(mine.signal);
     if (controller !== mine) return;
     isBusy = false;
-    if (isAgain) void run();
+    // Waiting for nothing, because it was not this tab's to ask: now it is.
+    const isCalled = isLeading !== wasLeading && delay === Number.POSITIVE_INFINITY;
+    if (isAgain || isCalled) void run();
     else if (delay < Number.POSITIVE_INFINITY) cancelTimer = env.timer(run, delay);
   }
 
@@ -69,32 +72,30 @@ export function createLoop(
     isBusy = false;
   }
 
-  function hurry(dead?: boolean): void {
-    if (dead && controller) {
-      halt();
-      controller = new AbortController();
-    }
-    if (isBusy) isAgain = true;
-    else void run();
-  }
-
   return {
     start() {
       if (controller) return;
       controller = new AbortController();
       unlead = lead(env, host.name + name, () => {
         isLeading = true;
-        hurry();
+        void run();
         return () => {
           isLeading = false;
         };
       });
-      hurry();
+      void run();
     },
     stop() {
       halt();
       unlead();
     },
-    hurry,
+    hurry(dead) {
+      if (dead && controller) {
+        halt();
+        controller = new AbortController();
+      }
+      isAgain = isBusy;
+      void run();
+    },
   };
 }

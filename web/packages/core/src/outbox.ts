@@ -69,6 +69,7 @@ const MAX_AGE_MS = 24 * 3_600_000;
 export function createOutbox(env: Env, shelf: Shelf, post: Post): Outbox {
   let items: Outgoing[] = [];
   let leading: AbortController | null = null;
+  let alive: AbortController | null = null;
   let stopLeading: Undo | null = null;
   let lastAt = 0;
   /** The request under way, and the timer until the next, by conversation. */
@@ -146,11 +147,13 @@ export function createOutbox(env: Env, shelf: Shelf, post: Post): Outbox {
   /** Sends the first message to this conversation, and after it the others. */
   function pump(id: string): void {
     const item = items.find((item) => item.conversationId === id && !item.failed);
-    if (!leading || !item || item.waiting || sending.has(id) || resting.has(id)) return;
+    // What only this tab has, only this tab can send.
+    const mine = leading ?? (item && own.has(item.key) ? alive : null);
+    if (!mine || !item || item.waiting || sending.has(id) || resting.has(id)) return;
     if (env.now() - item.at > MAX_AGE_MS) return fail(item.key, new AwError("expired"));
     const blockedMs = post.blockedMs();
     if (blockedMs > 0) rest(id, blockedMs);
-    else void send(id, { ...item, tries: item.tries + 1 }, leading.signal);
+    else void send(id, { ...item, tries: item.tries + 1 }, mine.signal);
   }
 
   async function send(id: string, item: Outgoing, signal: AbortSignal): Promise<void> {
@@ -183,10 +186,14 @@ export function createOutbox(env: Env, shelf: Shelf, post: Post): Outbox {
   function stop(): void {
     stopLeading?.();
     stopLeading = null;
+    alive?.abort();
+    alive = null;
+    wakeAll();
   }
 
   return {
     start(lockName) {
+      alive ??= new AbortController();
       stopLeading ??= lead(env, lockName, () => {
         const mine = new AbortController();
         void reload().then(() => {

@@ -13,10 +13,17 @@ function message({ id, body, createdAt }: Change): Message {
 
 /** A conversation's history: each change is a message at a new position, or a new version of an earlier one. */
 const histories = fc
-  .array(fc.record({ edits: fc.option(fc.nat({ max: 9 }), { freq: 3 }), same: fc.boolean(), body: fc.string({ maxLength: 3 }) }), {
-    minLength: 1,
-    maxLength: 14,
-  })
+  .array(
+    fc.record({
+      edits: fc.option(fc.nat({ max: 9 }), { freq: 3 }),
+      same: fc.boolean(),
+      body: fc.string({ maxLength: 3 }),
+    }),
+    {
+      minLength: 1,
+      maxLength: 14,
+    },
+  )
   .map((steps) => {
     const changes: Change[] = [];
     const created: Change[] = [];
@@ -24,7 +31,12 @@ const histories = fc
       const at = i * 2 + 1;
       const old = edits !== null && created.length ? created[edits % created.length] : undefined;
       // Some have the same second, some have not.
-      const fresh = { at, id: String(900 + ((i * 7) % 20)), body, createdAt: same ? Math.floor(at / 8) : at };
+      const fresh = {
+        at,
+        id: i ? String(900 + ((i * 7) % 20)) : "99000",
+        body,
+        createdAt: i && !same ? at : Math.floor(at / 8),
+      };
       const change = old ? { ...old, at, body } : fresh;
       if (!old) created.push(change);
       changes.push(change);
@@ -53,7 +65,10 @@ function answer(changes: Change[], since: number | null, at: number): Poll | Con
   const opening = changes[0]?.id;
   all.sort(
     (a, b) =>
-      a.createdAt - b.createdAt || Number(b.id === opening) - Number(a.id === opening) || a.id.length - b.id.length || (a.id < b.id ? -1 : 1),
+      a.createdAt - b.createdAt ||
+      Number(b.id === opening) - Number(a.id === opening) ||
+      a.id.length - b.id.length ||
+      (a.id < b.id ? -1 : 1),
   );
   return {
     ...standing,
@@ -80,7 +95,10 @@ it("any order, doubling and repetition of answers gives the list that the server
         const some = polls.map(([since, at], asked): Page => ({ since, asked, answer: answer(changes, since, at) }));
         const early: Page = { since: null, asked: 0, answer: answer(changes, null, 5) };
         const replies = sent.flatMap((i) => changes[i] ?? []).map(message);
-        const deliveries = [whole, early, ...some, ...some, ...replies].map((what) => ({ what, rank: order.next().value ?? 0 }));
+        const deliveries = [whole, early, ...some, ...some, ...replies].map((what) => ({
+          what,
+          rank: order.next().value ?? 0,
+        }));
         deliveries.sort((a, b) => a.rank - b.rank);
         const merged = createMerged();
         for (const { what } of deliveries) {
@@ -102,9 +120,12 @@ it("polling on from the cursor misses nothing, whatever is lost, late or heard o
   fc.assert(
     fc.property(
       histories,
-      fc.array(fc.record({ at: fc.nat({ max: 32 }), lost: fc.boolean(), late: fc.boolean(), other: fc.nat({ max: 32 }) }), {
-        maxLength: 16,
-      }),
+      fc.array(
+        fc.record({ at: fc.nat({ max: 32 }), lost: fc.boolean(), late: fc.boolean(), other: fc.nat({ max: 32 }) }),
+        {
+          maxLength: 16,
+        },
+      ),
       (changes, steps) => {
         const merged = createMerged();
         const late: Page[] = [];
@@ -116,7 +137,11 @@ it("polling on from the cursor misses nothing, whatever is lost, late or heard o
           if (isLate) late.push(page);
           else if (!lost) merged.page(page);
           // Another tab's poll, which may have begun beyond what this one has.
-          merged.page({ since: Math.min(other, clock), asked: clock, answer: answer(changes, Math.min(other, clock), clock) });
+          merged.page({
+            since: Math.min(other, clock),
+            asked: clock,
+            answer: answer(changes, Math.min(other, clock), clock),
+          });
           expect(merged.cursor).toBeGreaterThanOrEqual(before);
           before = merged.cursor;
         }

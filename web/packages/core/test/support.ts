@@ -1,6 +1,6 @@
 // A server to test against: it keeps the contract that the client relies on, and nothing more.
 
-import { createAwChat, type AwChat, type AwChatOptions, type Message } from "../src/index.ts";
+import { type AwChat, type AwChatOptions, createAwChat, type Message } from "../src/index.ts";
 import {
   createTestWorld,
   type TestAnswer,
@@ -10,6 +10,9 @@ import {
   type TestServer,
   type TestWorld,
 } from "../src/testing.ts";
+
+// What is loaded later is here already: a made-up clock does not wait for a disk.
+await Promise.all([import("../src/outbox.ts"), import("../src/extras.ts")]);
 
 /** An unsigned JWT. */
 export function jwt(claims: { exp?: number; sub?: string }): string {
@@ -96,7 +99,8 @@ export class FakeServer {
     }
     const kept = this.conversations.get(id);
     if (!kept) return problem(404, "not_found");
-    if (verb === "poll") return { body: this.#poll(kept, Number(query.since)), headers: this.longPolls ? { "AW-Poll": "long" } : {} };
+    if (verb === "poll")
+      return { body: this.#poll(kept, Number(query.since)), headers: this.longPolls ? { "AW-Poll": "long" } : {} };
     if (verb === "read") {
       kept.unreadCount = 0;
       return { body: { unreadCount: 0 } };
@@ -169,7 +173,9 @@ export interface Setting {
 }
 
 /** A client of a fake server, not started. */
-export function setting(options: Partial<AwChatOptions> & Partial<TestEnvOptions> & { world?: TestWorld; fake?: FakeServer } = {}): Setting {
+export function setting(
+  options: Partial<AwChatOptions> & Partial<TestEnvOptions> & { world?: TestWorld; fake?: FakeServer } = {},
+): Setting {
   const world = options.world ?? createTestWorld();
   const server = options.fake ?? new FakeServer(world);
   const { storage, tabs, visible } = options;
