@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 // The packages' own tests: no network, no clock but a made-up one.
 export default defineConfig({
-  resolve: { alias: { "@aw-chat/core": new URL("./packages/core/src/index.ts", import.meta.url).pathname } },
+  resolve: { alias: [{ find: /^@aw-chat\/core$/, replacement: new URL("./packages/core/src/index.ts", import.meta.url).pathname }] },
   test: {
     root: new URL(".", import.meta.url).pathname,
     include: ["packages/*/test/**/*.test.{ts,tsx}"],
