@@ -1,8 +1,16 @@
 import { defineConfig } from "vitest/config";
 
-// The packages' own tests: no network, no clock but a made-up one.
+const packages = new URL("packages/", import.meta.url).pathname;
+
+// The packages' own tests: no network, and mostly a made-up clock.
 export default defineConfig({
-  resolve: { alias: [{ find: /^@aw-chat\/core$/, replacement: new URL("./packages/core/src/index.ts", import.meta.url).pathname }] },
+  // The sources, not what was built last.
+  resolve: {
+    alias: [
+      { find: /^@aw-chat\/(core|react)$/, replacement: `${packages}$1/src/index.ts` },
+      { find: /^@aw-chat\/core\/(.+)$/, replacement: `${packages}core/src/$1.ts` },
+    ],
+  },
   test: {
     root: new URL(".", import.meta.url).pathname,
     include: ["packages/*/test/**/*.test.{ts,tsx}"],

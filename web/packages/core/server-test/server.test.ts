@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { afterAll, beforeAll, expect, it } from "vitest";
 import { type AwChat, type AwError, createAwChat, type Thread } from "@aw-chat/core";
+import { afterAll, beforeAll, expect, it } from "vitest";
 import { Awchat, Gate, Sandbox, signed, until } from "./support.ts";
 
 const dev = new Awchat("dev");
@@ -38,7 +38,11 @@ it("a user writes, an operator answers, and each sees the other's words", async 
   const told: string[] = [];
   chat.on("message", ({ message }) => told.push(message.body));
   await chat.start();
-  const thread = await chat.begin({ reason: { main: "Payments", sub: "Refund" }, text: "Where is my refund?", meta: { app: "test" } });
+  const thread = await chat.begin({
+    reason: { main: "Payments", sub: "Refund" },
+    text: "Where is my refund?",
+    meta: { app: "test" },
+  });
   thread.open();
   expect(shown(thread)).toEqual(["user: Where is my refund? (sent)"]);
   expect(thread.state.get().topic).toEqual({ main: "Payments", sub: "Refund" });
@@ -70,14 +74,21 @@ it("a user writes, an operator answers, and each sees the other's words", async 
 it("somebody else's conversation is gone, as one that never was", async () => {
   const thread = await client("ada").begin({ text: "Mine" });
   const eve = client("eve");
-  await expect(eve.thread(thread.id).refresh()).rejects.toMatchObject({ code: "not_found", status: 404, requestId: expect.any(String) });
+  await expect(eve.thread(thread.id).refresh()).rejects.toMatchObject({
+    code: "not_found",
+    status: 404,
+    requestId: expect.any(String),
+  });
 });
 
 it("what the server refuses is told by its code", async () => {
   const chat = client("ada");
   const told = (promise: Promise<unknown>) => promise.catch((error: AwError) => [error.code, error.status]);
   expect(await told(chat.begin({ text: "x".repeat(10_001) }))).toEqual(["validation_error", 400]);
-  expect(await told(client("ada", { getToken: () => "no.such.token" }).conversations.refresh())).toEqual(["unauthorized", 401]);
+  expect(await told(client("ada", { getToken: () => "no.such.token" }).conversations.refresh())).toEqual([
+    "unauthorized",
+    401,
+  ]);
 });
 
 it("a server that is killed while it sends has, after its restart, sent each message exactly once", async () => {

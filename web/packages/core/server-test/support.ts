@@ -127,7 +127,11 @@ export class Gate {
         const value = request.headers[name];
         if (typeof value === "string") headers[name] = value;
       }
-      const answer = await fetch(sandbox.url + url, { method, headers, body: chunks.length ? Buffer.concat(chunks) : undefined });
+      const answer = await fetch(sandbox.url + url, {
+        method,
+        headers,
+        body: chunks.length ? Buffer.concat(chunks) : undefined,
+      });
       const body = Buffer.from(await answer.arrayBuffer());
       if (method === "POST") await this.hold(request, "after");
       response.writeHead(answer.status, { "Content-Type": answer.headers.get("content-type") ?? "application/json" });

@@ -150,9 +150,9 @@ export function createOutbox(env: Env, shelf: Shelf, post: Post): Outbox {
     // What only this tab has, only this tab can send.
     const mine = leading ?? (item && own.has(item.key) ? alive : null);
     if (!mine || !item || item.waiting || sending.has(id) || resting.has(id)) return;
-    if (env.now() - item.at > MAX_AGE_MS) return fail(item.key, new AwError("expired"));
     const blockedMs = post.blockedMs();
-    if (blockedMs > 0) rest(id, blockedMs);
+    if (env.now() - item.at > MAX_AGE_MS) fail(item.key, new AwError("expired"));
+    else if (blockedMs > 0) rest(id, blockedMs);
     else void send(id, { ...item, tries: item.tries + 1 }, mine.signal);
   }
 

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { createAwChat } from "../src/index.ts";
 import { reactNative } from "../src/react-native.ts";
-import { contrast, readTheme, telegram, telegramTheme, telegramToken, type TelegramWebApp } from "../src/telegram.ts";
+import { contrast, readTheme, type TelegramWebApp, telegram, telegramTheme, telegramToken } from "../src/telegram.ts";
 
 const source = fileURLToPath(new URL("../src/", import.meta.url));
 
@@ -73,7 +73,10 @@ it("React Native: behind is hidden, a system sheet is not, and no listener is le
 
 it("React Native: the last of many quick writes is what is kept, and logout comes after all of them", async () => {
   const device = phone();
-  const env = { ...reactNative(device.modules), fetch: async () => ({ status: 404, headers: { get: () => null }, text: async () => "{}" }) };
+  const env = {
+    ...reactNative(device.modules),
+    fetch: async () => ({ status: 404, headers: { get: () => null }, text: async () => "{}" }),
+  };
   const chat = createAwChat({ serverUrl: "http://x", getToken: () => "t", userScope: "ada", env });
   for (let i = 0; i < 30; i += 1) chat.draft.set(`draft ${i}`);
   await new Promise((resolve) => setTimeout(resolve, 400));
@@ -92,11 +95,15 @@ function webApp(fields: Partial<TelegramWebApp> = {}) {
     colorScheme: "light" as "light" | "dark",
     themeParams: {} as Record<string, string>,
     isActive: true,
-    onEvent: (event: string, listener: () => void) => void listeners.set(event, (listeners.get(event) ?? new Set()).add(listener)),
+    onEvent: (event: string, listener: () => void) =>
+      void listeners.set(event, (listeners.get(event) ?? new Set()).add(listener)),
     offEvent: (event: string, listener: () => void) => void listeners.get(event)?.delete(listener),
     ...fields,
   };
-  return { app, fire: (event: string) => listeners.get(event)?.forEach((listener) => listener()) };
+  const fire = (event: string) => {
+    for (const listener of listeners.get(event) ?? []) listener();
+  };
+  return { app, fire };
 }
 
 it("Telegram: a Mini App that is not shown is behind", () => {
@@ -118,7 +125,14 @@ it("Telegram: a Mini App that is not shown is behind", () => {
 
 it("Telegram: the theme follows, and text that could not be read is black or white", () => {
   const { app, fire } = webApp({
-    themeParams: { bg_color: "#ffffff", text_color: "#111111", hint_color: "#eeeeee", button_color: "#2481cc", button_text_color: "#2080c0", link_color: "nonsense" },
+    themeParams: {
+      bg_color: "#ffffff",
+      text_color: "#111111",
+      hint_color: "#eeeeee",
+      button_color: "#2481cc",
+      button_text_color: "#2080c0",
+      link_color: "nonsense",
+    },
   });
   const theme = telegramTheme(app);
   expect(theme.get()).toEqual({
@@ -171,7 +185,10 @@ it("nothing runs when a module is loaded, and no global is touched: in a place w
       await import(${JSON.stringify(`${dist}react-native.js`)});
       console.log(JSON.stringify(touched));
     `;
-    const printed = execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8", cwd: folder });
+    const printed = execFileSync(process.execPath, ["--input-type=module", "-e", script], {
+      encoding: "utf8",
+      cwd: folder,
+    });
     expect(JSON.parse(printed)).toEqual([]);
   } finally {
     rmSync(folder, { recursive: true });
@@ -179,14 +196,23 @@ it("nothing runs when a module is loaded, and no global is touched: in a place w
 });
 
 it("the sources import nothing but each other", () => {
-  for (const file of readdirSync(source, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"))) {
-    const imports = [...readFileSync(join(source, file), "utf8").matchAll(/(?:from|import\()\s*"([^"]+)"/g)].map(([, from]) => from);
-    expect(imports.filter((from) => !from?.startsWith("./")), file).toEqual([]);
+  for (const file of readdirSync(source, { recursive: true, encoding: "utf8" }).filter((name) =>
+    name.endsWith(".ts"),
+  )) {
+    const imports = [...readFileSync(join(source, file), "utf8").matchAll(/(?:from|import\()\s*"([^"]+)"/g)].map(
+      ([, from]) => from,
+    );
+    expect(
+      imports.filter((from) => !from?.startsWith("./")),
+      file,
+    ).toEqual([]);
   }
 });
 
 it("the house's habits: no any, no default export, no TypeScript that is switched off", () => {
-  for (const file of readdirSync(source, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"))) {
+  for (const file of readdirSync(source, { recursive: true, encoding: "utf8" }).filter((name) =>
+    name.endsWith(".ts"),
+  )) {
     if (file.startsWith("generated")) continue;
     const text = readFileSync(join(source, file), "utf8");
     expect(text.match(/\bas any\b|: any\b|export default|@ts-|console\./), file).toBeNull();

@@ -1,8 +1,8 @@
 // @vitest-environment happy-dom
 import { afterEach, expect, it, vi } from "vitest";
 import { browser, createAwChat } from "../src/index.ts";
-import { FakeServer } from "./support.ts";
 import { createTestWorld } from "../src/testing.ts";
+import { FakeServer } from "./support.ts";
 
 afterEach(() => {
   vi.unstubAllGlobals();
@@ -107,14 +107,16 @@ it("uploads by XMLHttpRequest, with progress and an end on demand", async () => 
   const env = { ...world.env({ server: new FakeServer(world).answer }), upload: undefined };
   const chat = createAwChat({ serverUrl: "https://support.test/", getToken: () => "t", userScope: "ada", env });
   const progress: number[] = [];
-  const upload = await chat.files.upload(new File(["abc"], "a.txt", { type: "text/plain" }), { onProgress: (n) => progress.push(n) });
+  const upload = await chat.files.upload(new File(["abc"], "a.txt", { type: "text/plain" }), {
+    onProgress: (n) => progress.push(n),
+  });
   await world.advance(0);
   const [first] = sent;
   expect(first?.line).toBe("POST https://support.test/api/files/upload");
   expect(first?.headers).toMatchObject({ Authorization: "Bearer t", "Idempotency-Key": expect.any(String) });
   // The browser writes the boundary itself.
   expect(first?.headers).not.toHaveProperty("Content-Type");
-  expect((first?.body as FormData).get("file")).toBeInstanceOf(File);
+  expect(first?.body instanceof FormData && first.body.get("file")).toBeInstanceOf(File);
   first?.upload.onprogress?.({ loaded: 2, total: 3 });
   expect(upload.state.get()).toMatchObject({ status: "uploading", sent: 2, total: 3 });
   first?.onload?.();

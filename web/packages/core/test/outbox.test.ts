@@ -108,10 +108,8 @@ it("a message is shown at once, and is one and the same before and after it is s
   const made = await looking();
   const { chat, server, world, id } = made;
   const thread = chat.thread(id);
-  server.fault = ({ method, path }) =>
-    method === "POST"
-      ? { ...(server.handle({ ...made.env.requests.at(-1)!, path }) as object), delayMs: 500 }
-      : undefined;
+  server.fault = (request) =>
+    request.method === "POST" ? { ...(server.handle(request) as object), delayMs: 500 } : undefined;
   thread.draft.set("Hello");
   thread.send({ text: "Hello" });
   expect(shown(made, id)).toEqual(["Hello queued"]);

@@ -216,7 +216,8 @@ it("the server's limits and topics are asked for once, and have defaults where i
 it("closing says whether to ask for a rating, and writing opens the conversation again", async () => {
   const world = createTestWorld();
   const fake = new FakeServer(world);
-  const { id } = fake.begin();
+  const kept = fake.begin();
+  const { id } = kept;
   const { chat } = setting({ world, fake });
   const states: string[] = [];
   chat.on("state", ({ state }) => states.push(state));
@@ -228,11 +229,11 @@ it("closing says whether to ask for a rating, and writing opens the conversation
   expect(thread.state.get().state).toBe("closed");
   expect(chat.conversations.get().items[0]?.state).toBe("closed");
   thread.send({ text: "One more thing" });
-  fake.conversations.get(id)!.state = "open";
+  kept.state = "open";
   await world.advance(20 * SECOND);
   expect(thread.state.get().state).toBe("open");
-  fake.conversations.get(id)!.state = "snoozed";
-  fake.conversations.get(id)!.position += 5;
+  kept.state = "snoozed";
+  kept.position += 5;
   await world.advance(20 * SECOND);
   expect(states).toContain("snoozed");
 });

@@ -15,7 +15,12 @@ function guarded(): { server: TestServer; refuseBelow(oldest: number): void } {
       ? { body: settings, delayMs: 20 }
       : { ...(problem(401, "unauthorized") as object), delayMs: 20 };
   };
-  return { server, refuseBelow: (number) => void (oldest = number) };
+  return {
+    server,
+    refuseBelow(number) {
+      oldest = number;
+    },
+  };
 }
 
 it("fifty requests with a token that has ended ask for one new token, and none fails", async () => {

@@ -67,7 +67,8 @@ export function useDraft(draft: Draft): [text: string, set: (text: string) => vo
 }
 
 /** A conversation, loaded and kept up to date while it is on the screen, with what can be done to it. */
-export type ThreadView = ThreadState & Pick<Thread, "id" | "draft" | "send" | "retry" | "discard" | "markRead" | "close">;
+export type ThreadView = ThreadState &
+  Pick<Thread, "id" | "draft" | "send" | "retry" | "discard" | "markRead" | "close">;
 
 export function useThread(id: string): ThreadView {
   const client = useAwChat();

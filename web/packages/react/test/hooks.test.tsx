@@ -1,11 +1,20 @@
 // @vitest-environment happy-dom
 import type { AwChat } from "@aw-chat/core";
-import { act, StrictMode, type ReactNode } from "react";
+import { act, type ReactNode, StrictMode } from "react";
 import { createRoot, type Root } from "react-dom/client";
 import { renderToString } from "react-dom/server";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { asked, setting, type Setting } from "../../core/test/support.ts";
-import { AwChatProvider, useAwChat, useAwEvent, useConnection, useConversations, useDraft, useThread, useUnread } from "../src/index.ts";
+import { asked, type Setting, setting } from "../../core/test/support.ts";
+import {
+  AwChatProvider,
+  useAwChat,
+  useAwEvent,
+  useConnection,
+  useConversations,
+  useDraft,
+  useThread,
+  useUnread,
+} from "../src/index.ts";
 
 Object.assign(globalThis, { IS_REACT_ACT_ENVIRONMENT: true });
 
@@ -138,7 +147,13 @@ it("another client is another user: the first is stopped", async () => {
 });
 
 it("renders on a server, where nothing is asked", () => {
-  expect(renderToString(<AwChatProvider client={made.chat}><List /></AwChatProvider>)).toContain("idle 0 0 connecting");
+  expect(
+    renderToString(
+      <AwChatProvider client={made.chat}>
+        <List />
+      </AwChatProvider>,
+    ),
+  ).toContain("idle 0 0 connecting");
   expect(made.env.requests).toEqual([]);
 });
 

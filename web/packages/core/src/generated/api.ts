@@ -4,1335 +4,1325 @@
  */
 
 export interface paths {
-  "/health": {
-    parameters: {
-      query?: never;
-      header?: never;
-      path?: never;
-      cookie?: never;
-    };
-    /**
-     * Is the process up?
-     * @description Always 200 while the process lives. It asks no database and no neighbour; route traffic by this one.
-     */
-    get: operations["getHealth"];
-    put?: never;
-    post?: never;
-    delete?: never;
-    options?: never;
-    head?: never;
-    patch?: never;
-    trace?: never;
-  };
-  "/ready": {
-    parameters: {
-      query?: never;
-      header?: never;
-      path?: never;
-      cookie?: never;
-    };
-    /**
-     * Can the process do its work?
-     * @description Checks the database and whether Intercom can be reached (the circuit breaker's state, not a call), and names
-     *     what is down. While Intercom is down, history can still be read and polls still answer, so a load balancer
-     *     that routes by readiness should ask with `scope=local`.
-     */
-    get: operations["getReadiness"];
-    put?: never;
-    post?: never;
-    delete?: never;
-    options?: never;
-    head?: never;
-    patch?: never;
-    trace?: never;
-  };
-  "/api/conversations": {
-    parameters: {
-      query?: never;
-      header?: never;
-      path?: never;
-      cookie?: never;
-    };
-    /**
-     * List the user's conversations
-     * @description Latest activity first. Tickets are not listed here.
-     */
-    get: operations["listConversations"];
-    put?: never;
-    /**
-     * Start a conversation
-     * @description With a `body`, with attachments, with a `reason` alone, or with any of them together; at least one is
-     *     required. A body of white space counts as none. A reason is recorded for the operators and is never shown as a
-     *     message; a conversation started by reason alone begins with no messages.
-     */
-    post: operations["startConversation"];
-    delete?: never;
-    options?: never;
-    head?: never;
-    patch?: never;
-    trace?: never;
-  };
-  "/api/conversations/{id}": {
-    parameters: {
-      query?: never;
-      header?: never;
-      path: {
+    "/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
         /**
-         * @description The conversation's id.
-         * @example 215472621202693
+         * Is the process up?
+         * @description Always 200 while the process lives. It asks no database and no neighbour; route traffic by this one.
          */
-        id: components["parameters"]["conversationId"];
-      };
-      cookie?: never;
+        get: operations["getHealth"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
     };
-    /**
-     * Get a conversation
-     * @description The summary, with every message, oldest first, and the rating.
-     */
-    get: operations["getConversation"];
-    put?: never;
-    post?: never;
-    delete?: never;
-    options?: never;
-    head?: never;
-    patch?: never;
-    trace?: never;
-  };
-  "/api/conversations/{id}/poll": {
-    parameters: {
-      query?: never;
-      header?: never;
-      path: {
+    "/ready": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
         /**
-         * @description The conversation's id.
-         * @example 215472621202693
+         * Can the process do its work?
+         * @description Checks the database and whether Intercom can be reached (the circuit breaker's state, not a call), and names
+         *     what is down. While Intercom is down, history can still be read and polls still answer, so a load balancer
+         *     that routes by readiness should ask with `scope=local`.
          */
-        id: components["parameters"]["conversationId"];
-      };
-      cookie?: never;
+        get: operations["getReadiness"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
     };
-    /**
-     * Get what is new
-     * @description The messages newer than `since`, and the conversation's live state.
-     *
-     *     Keep the `latestTimestamp` of each answer and send it as the next `since`: every message then arrives exactly
-     *     once. It is a position in this conversation's own clock, not the time of the last message; do not compute with
-     *     it beyond multiplying by 1,000. A message that was edited or taken back comes again, under its id, so replace
-     *     what you have by id.
-     *
-     *     With `wait`, the answer is held back until something changes (a message, the state or the rating) or the
-     *     seconds are over; an answer without news is an ordinary 200. A client that sees `AW-Poll: long`
-     *     may always poll with `wait`, and ask again at once.
-     */
-    get: operations["pollConversation"];
-    put?: never;
-    post?: never;
-    delete?: never;
-    options?: never;
-    head?: never;
-    patch?: never;
-    trace?: never;
-  };
-  "/api/conversations/{id}/read": {
-    parameters: {
-      query?: never;
-      header?: never;
-      path: {
+    "/api/conversations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
         /**
-         * @description The conversation's id.
-         * @example 215472621202693
+         * List the user's conversations
+         * @description Latest activity first. Tickets are not listed here.
          */
-        id: components["parameters"]["conversationId"];
-      };
-      cookie?: never;
-    };
-    get?: never;
-    put?: never;
-    /**
-     * Mark a conversation read
-     * @description Clears the unread badge. Doing it again changes nothing. A request body is not needed, and is ignored.
-     */
-    post: operations["readConversation"];
-    delete?: never;
-    options?: never;
-    head?: never;
-    patch?: never;
-    trace?: never;
-  };
-  "/api/conversations/{id}/close": {
-    parameters: {
-      query?: never;
-      header?: never;
-      path: {
+        get: operations["listConversations"];
+        put?: never;
         /**
-         * @description The conversation's id.
-         * @example 215472621202693
+         * Start a conversation
+         * @description With a `body`, with attachments, with a `reason` alone, or with any of them together; at least one is
+         *     required. A body of white space counts as none. A reason is recorded for the operators and is never shown as a
+         *     message; a conversation started by reason alone begins with no messages.
          */
-        id: components["parameters"]["conversationId"];
-      };
-      cookie?: never;
+        post: operations["startConversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
     };
-    get?: never;
-    put?: never;
-    /**
-     * Close a conversation
-     * @description The user's own end of the request. `csatPrompt` says whether to ask for a rating now. Closing twice gives the
-     *     same answer. A request body is not needed, and is ignored.
-     */
-    post: operations["closeConversation"];
-    delete?: never;
-    options?: never;
-    head?: never;
-    patch?: never;
-    trace?: never;
-  };
-  "/api/conversations/{id}/reply": {
-    parameters: {
-      query?: never;
-      header?: never;
-      path: {
+    "/api/conversations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The conversation's id.
+                 * @example 215472621202693
+                 */
+                id: components["parameters"]["conversationId"];
+            };
+            cookie?: never;
+        };
         /**
-         * @description The conversation's id.
-         * @example 215472621202693
+         * Get a conversation
+         * @description The summary, with every message, oldest first, and the rating.
          */
-        id: components["parameters"]["conversationId"];
-      };
-      cookie?: never;
+        get: operations["getConversation"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
     };
-    get?: never;
-    put?: never;
-    /**
-     * Send a message
-     * @description A text, attachments, or both; at least one is required, and a body of white space counts as none. A closed or
-     *     snoozed conversation opens again.
-     *
-     *     On 502 it may not be known whether Intercom has taken the message. Send the same request with the same
-     *     `Idempotency-Key` after `Retry-After`: it is delivered once.
-     */
-    post: operations["replyToConversation"];
-    delete?: never;
-    options?: never;
-    head?: never;
-    patch?: never;
-    trace?: never;
-  };
-  "/webhooks/intercom": {
-    parameters: {
-      query?: never;
-      header?: never;
-      path?: never;
-      cookie?: never;
+    "/api/conversations/{id}/poll": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The conversation's id.
+                 * @example 215472621202693
+                 */
+                id: components["parameters"]["conversationId"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get what is new
+         * @description The messages newer than `since`, and the conversation's live state.
+         *
+         *     Keep the `latestTimestamp` of each answer and send it as the next `since`: every message then arrives exactly
+         *     once. It is a position in this conversation's own clock, not the time of the last message; do not compute with
+         *     it beyond multiplying by 1,000. A message that was edited or taken back comes again, under its id, so replace
+         *     what you have by id.
+         *
+         *     With `wait`, the answer is held back until something changes (a message, the state or the rating) or the
+         *     seconds are over; an answer without news is an ordinary 200. A client that sees `AW-Poll: long`
+         *     may always poll with `wait`, and ask again at once.
+         */
+        get: operations["pollConversation"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
     };
-    get?: never;
-    put?: never;
-    /**
-     * Receive an event from Intercom
-     * @description The answer is 200 as soon as the event is stored durably; it is applied afterwards. The signature is checked
-     *     over the raw bytes of the body. Events of unknown topics, of another Intercom app and events seen before are
-     *     answered 200 as well and change nothing.
-     */
-    post: operations["receiveIntercomWebhook"];
-    delete?: never;
-    options?: never;
-    /**
-     * Answer Intercom's check of the address
-     * @description Intercom asks this way whether the address is alive before it accepts it.
-     */
-    head: operations["probeIntercomWebhook"];
-    patch?: never;
-    trace?: never;
-  };
-  "/openapi.json": {
-    parameters: {
-      query?: never;
-      header?: never;
-      path?: never;
-      cookie?: never;
+    "/api/conversations/{id}/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The conversation's id.
+                 * @example 215472621202693
+                 */
+                id: components["parameters"]["conversationId"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Mark a conversation read
+         * @description Clears the unread badge. Doing it again changes nothing. A request body is not needed, and is ignored.
+         */
+        post: operations["readConversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
     };
-    /**
-     * Get this document
-     * @description The same document as JSON.
-     */
-    get: operations["getOpenApi"];
-    put?: never;
-    post?: never;
-    delete?: never;
-    options?: never;
-    head?: never;
-    patch?: never;
-    trace?: never;
-  };
+    "/api/conversations/{id}/close": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The conversation's id.
+                 * @example 215472621202693
+                 */
+                id: components["parameters"]["conversationId"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Close a conversation
+         * @description The user's own end of the request. `csatPrompt` says whether to ask for a rating now. Closing twice gives the
+         *     same answer. A request body is not needed, and is ignored.
+         */
+        post: operations["closeConversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/conversations/{id}/reply": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The conversation's id.
+                 * @example 215472621202693
+                 */
+                id: components["parameters"]["conversationId"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a message
+         * @description A text, attachments, or both; at least one is required, and a body of white space counts as none. A closed or
+         *     snoozed conversation opens again.
+         *
+         *     On 502 it may not be known whether Intercom has taken the message. Send the same request with the same
+         *     `Idempotency-Key` after `Retry-After`: it is delivered once.
+         */
+        post: operations["replyToConversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/webhooks/intercom": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Receive an event from Intercom
+         * @description The answer is 200 as soon as the event is stored durably; it is applied afterwards. The signature is checked
+         *     over the raw bytes of the body. Events of unknown topics, of another Intercom app and events seen before are
+         *     answered 200 as well and change nothing.
+         */
+        post: operations["receiveIntercomWebhook"];
+        delete?: never;
+        options?: never;
+        /**
+         * Answer Intercom's check of the address
+         * @description Intercom asks this way whether the address is alive before it accepts it.
+         */
+        head: operations["probeIntercomWebhook"];
+        patch?: never;
+        trace?: never;
+    };
+    "/openapi.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get this document
+         * @description The same document as JSON.
+         */
+        get: operations["getOpenApi"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
-  schemas: {
-    Health: {
-      /** @constant */
-      status: "ok";
-      /** @description The server's version. */
-      version: string;
-    };
-    Readiness: {
-      /** @enum {string} */
-      status: "ok" | "unavailable";
-      checks: {
-        /** @enum {string} */
-        database: "ok" | "down";
+    schemas: {
+        Health: {
+            /** @constant */
+            status: "ok";
+            /** @description The server's version. */
+            version: string;
+        };
+        Readiness: {
+            /** @enum {string} */
+            status: "ok" | "unavailable";
+            checks: {
+                /** @enum {string} */
+                database: "ok" | "down";
+                /**
+                 * @description `open`: too many calls have failed, so none are made for now. `auth`: Intercom refuses the access token.
+                 * @enum {string}
+                 */
+                intercom: "ok" | "open" | "auth";
+                /**
+                 * @description Present only while the process is shutting down.
+                 * @enum {string}
+                 */
+                server?: "draining";
+            };
+            /** @description The server's version. */
+            version: string;
+        };
+        ConversationList: {
+            conversations: components["schemas"]["ConversationSummary"][];
+            /** @description The `cursor` of the next page; null on the last. */
+            nextCursor: string | null;
+            /** @description Unread messages in all of the user's conversations, not only this page's. */
+            unreadTotal: number;
+        };
+        ConversationSummary: {
+            id: components["schemas"]["ConversationId"];
+            state: components["schemas"]["State"];
+            snoozedUntil: components["schemas"]["SnoozedUntil"];
+            rated: components["schemas"]["Rated"];
+            topic: components["schemas"]["Topic"];
+            /** @description The newest message; null in a conversation without messages. */
+            lastMessage: components["schemas"]["Message"] | null;
+            unreadCount: components["schemas"]["UnreadCount"];
+            createdAt: components["schemas"]["Time"];
+            updatedAt: components["schemas"]["Time"];
+        };
+        /** @description The summary's fields, and the messages, the poll's starting point and the rating. */
+        Conversation: {
+            id: components["schemas"]["ConversationId"];
+            state: components["schemas"]["State"];
+            snoozedUntil: components["schemas"]["SnoozedUntil"];
+            rated: components["schemas"]["Rated"];
+            topic: components["schemas"]["Topic"];
+            /** @description The newest message; null in a conversation without messages. */
+            lastMessage: components["schemas"]["Message"] | null;
+            unreadCount: components["schemas"]["UnreadCount"];
+            createdAt: components["schemas"]["Time"];
+            updatedAt: components["schemas"]["Time"];
+            /** @description Oldest first. */
+            messages: components["schemas"]["Message"][];
+            latestTimestamp: components["schemas"]["LatestTimestamp"];
+            /** @description What the user has said about the conversation; null before that. */
+            rating: components["schemas"]["Rating"] | null;
+        };
+        Poll: {
+            /** @description Those newer than `since`, oldest first. */
+            messages: components["schemas"]["Message"][];
+            latestTimestamp: components["schemas"]["LatestTimestamp"];
+            state: components["schemas"]["State"];
+            snoozedUntil: components["schemas"]["SnoozedUntil"];
+            rated: components["schemas"]["Rated"];
+            unreadCount: components["schemas"]["UnreadCount"];
+        };
+        Read: {
+            /** @constant */
+            unreadCount: 0;
+        };
+        Closed: {
+            /** @constant */
+            state: "closed";
+            /** @description Whether to ask for a rating: false once there is one. */
+            csatPrompt: boolean;
+        };
+        Empty: Record<string, never>;
         /**
-         * @description `open`: too many calls have failed, so none are made for now. `auth`: Intercom refuses the access token.
+         * @description | status | error | when |
+         *     |---|---|---|
+         *     | 400 | `validation_error` | a field breaks its rule; `message` names both |
+         *     | 400 | `bad_request` | the request cannot be parsed, or its JSON is larger than 64 KiB |
+         *     | 401 | `unauthorized` | the token, or a webhook's signature, is missing or does not hold |
+         *     | 404 | `not_found` | unknown, malformed or somebody else's |
+         *     | 405 | `method_not_allowed` | the address exists, the method does not |
+         *     | 409 | `conflict` | a request with the same `Idempotency-Key` is still running |
+         *     | 422 | `idempotency_mismatch` | the same `Idempotency-Key` with another payload |
+         *     | 429 | `rate_limited` | the user's rate limit; see `Retry-After` |
+         *     | 500 | `internal_error` | anything unexpected |
+         *     | 502 | `service_unavailable` | Intercom is down; see `Retry-After` |
+         *     | 503 | `service_unavailable` | this server is overloaded; see `Retry-After` |
+         */
+        Error: {
+            /** @enum {string} */
+            error: "validation_error" | "bad_request" | "unauthorized" | "not_found" | "method_not_allowed" | "conflict" | "idempotency_mismatch" | "rate_limited" | "internal_error" | "service_unavailable";
+            /** @description For the developer who reads it, not for the user. */
+            message: string;
+            requestId: string;
+        };
+        Message: {
+            /** @description Stays the same when the message is edited or taken back. */
+            id: string;
+            author: components["schemas"]["Author"];
+            /** @description Plain text. */
+            body: string;
+            /** @description The same as HTML: a small, cleaned subset. */
+            html: string;
+            attachments: components["schemas"]["Attachment"][];
+            createdAt: components["schemas"]["Time"];
+            /** @description The message was taken back: `body` and `html` are empty. */
+            redacted: boolean;
+        };
+        Author: {
+            /** @enum {string} */
+            type: "user" | "operator" | "bot";
+            name: string | null;
+            avatarUrl: string | null;
+        };
+        Attachment: {
+            id: string;
+            name: string;
+            contentType: string;
+            /** @description Bytes, where known. */
+            size: number | null;
+            /** @description Pixels, of a picture. */
+            width: number | null;
+            /** @description Pixels, of a picture. */
+            height: number | null;
+            /** @description A signed address, usable without a token, as in `<img src>`. */
+            url: string;
+        };
+        Rating: {
+            stars: number;
+            comment: string | null;
+            createdAt: components["schemas"]["Time"];
+        };
+        /** @description What the conversation is about; null where it was started by text alone. */
+        Topic: {
+            main: string;
+            sub: string | null;
+        } | null;
+        ConversationId: string;
+        /**
+         * @description `snoozed`: an operator has put the conversation aside until a time, or until the user writes.
          * @enum {string}
          */
-        intercom: "ok" | "open" | "auth";
+        State: "open" | "closed" | "snoozed";
+        /** @description When a snoozed conversation opens again, in Unix seconds; null where it is not snoozed, or until the user writes. */
+        SnoozedUntil: number | null;
+        /** @description The user has rated the conversation. */
+        Rated: boolean;
+        /** @description Messages from operators and bots that the user has not read. */
+        UnreadCount: number;
+        /** @description The poll's position: send it as the next `since`. */
+        LatestTimestamp: number;
+        /** @description Unix seconds. */
+        Time: number;
+        /** @description At least one of `body`, `reason` and `attachmentIds` is required. */
+        StartConversation: {
+            body?: components["schemas"]["Body"];
+            /** @description The topic that the user has picked, such as `Payments` and `Refund`. */
+            reason?: {
+                main: string;
+                /** @description Empty counts as none. */
+                sub?: string | null;
+            } | null;
+            /**
+             * @description What the app knows about the user's device and place, for the operators: a flat object of at most 4 KiB of
+             *     JSON.
+             */
+            meta?: {
+                [key: string]: string | number | boolean;
+            } | null;
+            attachmentIds?: components["schemas"]["AttachmentIds"];
+        };
+        /** @description At least one of `body` and `attachmentIds` is required. */
+        Reply: {
+            body?: components["schemas"]["Body"];
+            attachmentIds?: components["schemas"]["AttachmentIds"];
+        };
+        /** @description The message as plain text. White space alone counts as none. */
+        Body: string | null;
+        /** @description Ids of the user's own uploaded files that no message has yet. */
+        AttachmentIds: string[] | null;
+    };
+    responses: {
+        /** @description A field breaks its rule (`validation_error`), or the request cannot be parsed (`bad_request`). */
+        BadInput: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "validation_error",
+                 *       "message": "body: at most 10,000 characters",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description The session token is missing, invalid or expired. */
+        Unauthorized: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "unauthorized",
+                 *       "message": "the session token has expired",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description There is no such thing for this user. */
+        NotFound: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "not_found",
+                 *       "message": "not found",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description A request with the same `Idempotency-Key` is still running. Ask again in a moment. */
+        StillRunning: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "conflict",
+                 *       "message": "a request with the same Idempotency-Key is still running",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description The `Idempotency-Key` was used with another payload. Nothing was done. */
+        KeyReused: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "idempotency_mismatch",
+                 *       "message": "this Idempotency-Key was used with another payload",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description The user's rate limit is reached. Nothing was done. */
+        RateLimited: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Retry-After": components["headers"]["Retry-After"];
+                "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "rate_limited",
+                 *       "message": "too many requests",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Something unexpected; the server's log has it under the `requestId`. */
+        InternalError: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "internal_error",
+                 *       "message": "internal error",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Intercom is down, or its answer is not known. */
+        IntercomUnavailable: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Retry-After": components["headers"]["Retry-After"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "service_unavailable",
+                 *       "message": "support is temporarily unavailable",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description This server is overloaded or shutting down. Nothing was done. */
+        Overloaded: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Retry-After": components["headers"]["Retry-After"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "service_unavailable",
+                 *       "message": "the server is busy",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+    };
+    parameters: {
         /**
-         * @description Present only while the process is shutting down.
-         * @enum {string}
+         * @description The conversation's id.
+         * @example 215472621202693
          */
-        server?: "draining";
-      };
-      /** @description The server's version. */
-      version: string;
-    };
-    ConversationList: {
-      conversations: components["schemas"]["ConversationSummary"][];
-      /** @description The `cursor` of the next page; null on the last. */
-      nextCursor: string | null;
-      /** @description Unread messages in all of the user's conversations, not only this page's. */
-      unreadTotal: number;
-    };
-    ConversationSummary: {
-      id: components["schemas"]["ConversationId"];
-      state: components["schemas"]["State"];
-      snoozedUntil: components["schemas"]["SnoozedUntil"];
-      rated: components["schemas"]["Rated"];
-      topic: components["schemas"]["Topic"];
-      /** @description The newest message; null in a conversation without messages. */
-      lastMessage: components["schemas"]["Message"] | null;
-      unreadCount: components["schemas"]["UnreadCount"];
-      createdAt: components["schemas"]["Time"];
-      updatedAt: components["schemas"]["Time"];
-    };
-    /** @description The summary's fields, and the messages, the poll's starting point and the rating. */
-    Conversation: {
-      id: components["schemas"]["ConversationId"];
-      state: components["schemas"]["State"];
-      snoozedUntil: components["schemas"]["SnoozedUntil"];
-      rated: components["schemas"]["Rated"];
-      topic: components["schemas"]["Topic"];
-      /** @description The newest message; null in a conversation without messages. */
-      lastMessage: components["schemas"]["Message"] | null;
-      unreadCount: components["schemas"]["UnreadCount"];
-      createdAt: components["schemas"]["Time"];
-      updatedAt: components["schemas"]["Time"];
-      /** @description Oldest first. */
-      messages: components["schemas"]["Message"][];
-      latestTimestamp: components["schemas"]["LatestTimestamp"];
-      /** @description What the user has said about the conversation; null before that. */
-      rating: components["schemas"]["Rating"] | null;
-    };
-    Poll: {
-      /** @description Those newer than `since`, oldest first. */
-      messages: components["schemas"]["Message"][];
-      latestTimestamp: components["schemas"]["LatestTimestamp"];
-      state: components["schemas"]["State"];
-      snoozedUntil: components["schemas"]["SnoozedUntil"];
-      rated: components["schemas"]["Rated"];
-      unreadCount: components["schemas"]["UnreadCount"];
-    };
-    Read: {
-      /** @constant */
-      unreadCount: 0;
-    };
-    Closed: {
-      /** @constant */
-      state: "closed";
-      /** @description Whether to ask for a rating: false once there is one. */
-      csatPrompt: boolean;
-    };
-    Empty: Record<string, never>;
-    /**
-     * @description | status | error | when |
-     *     |---|---|---|
-     *     | 400 | `validation_error` | a field breaks its rule; `message` names both |
-     *     | 400 | `bad_request` | the request cannot be parsed, or its JSON is larger than 64 KiB |
-     *     | 401 | `unauthorized` | the token, or a webhook's signature, is missing or does not hold |
-     *     | 404 | `not_found` | unknown, malformed or somebody else's |
-     *     | 405 | `method_not_allowed` | the address exists, the method does not |
-     *     | 409 | `conflict` | a request with the same `Idempotency-Key` is still running |
-     *     | 422 | `idempotency_mismatch` | the same `Idempotency-Key` with another payload |
-     *     | 429 | `rate_limited` | the user's rate limit; see `Retry-After` |
-     *     | 500 | `internal_error` | anything unexpected |
-     *     | 502 | `service_unavailable` | Intercom is down; see `Retry-After` |
-     *     | 503 | `service_unavailable` | this server is overloaded; see `Retry-After` |
-     */
-    Error: {
-      /** @enum {string} */
-      error:
-        | "validation_error"
-        | "bad_request"
-        | "unauthorized"
-        | "not_found"
-        | "method_not_allowed"
-        | "conflict"
-        | "idempotency_mismatch"
-        | "rate_limited"
-        | "internal_error"
-        | "service_unavailable";
-      /** @description For the developer who reads it, not for the user. */
-      message: string;
-      requestId: string;
-    };
-    Message: {
-      /** @description Stays the same when the message is edited or taken back. */
-      id: string;
-      author: components["schemas"]["Author"];
-      /** @description Plain text. */
-      body: string;
-      /** @description The same as HTML: a small, cleaned subset. */
-      html: string;
-      attachments: components["schemas"]["Attachment"][];
-      createdAt: components["schemas"]["Time"];
-      /** @description The message was taken back: `body` and `html` are empty. */
-      redacted: boolean;
-    };
-    Author: {
-      /** @enum {string} */
-      type: "user" | "operator" | "bot";
-      name: string | null;
-      avatarUrl: string | null;
-    };
-    Attachment: {
-      id: string;
-      name: string;
-      contentType: string;
-      /** @description Bytes, where known. */
-      size: number | null;
-      /** @description Pixels, of a picture. */
-      width: number | null;
-      /** @description Pixels, of a picture. */
-      height: number | null;
-      /** @description A signed address, usable without a token, as in `<img src>`. */
-      url: string;
-    };
-    Rating: {
-      stars: number;
-      comment: string | null;
-      createdAt: components["schemas"]["Time"];
-    };
-    /** @description What the conversation is about; null where it was started by text alone. */
-    Topic: {
-      main: string;
-      sub: string | null;
-    } | null;
-    ConversationId: string;
-    /**
-     * @description `snoozed`: an operator has put the conversation aside until a time, or until the user writes.
-     * @enum {string}
-     */
-    State: "open" | "closed" | "snoozed";
-    /** @description When a snoozed conversation opens again, in Unix seconds; null where it is not snoozed, or until the user writes. */
-    SnoozedUntil: number | null;
-    /** @description The user has rated the conversation. */
-    Rated: boolean;
-    /** @description Messages from operators and bots that the user has not read. */
-    UnreadCount: number;
-    /** @description The poll's position: send it as the next `since`. */
-    LatestTimestamp: number;
-    /** @description Unix seconds. */
-    Time: number;
-    /** @description At least one of `body`, `reason` and `attachmentIds` is required. */
-    StartConversation: {
-      body?: components["schemas"]["Body"];
-      /** @description The topic that the user has picked, such as `Payments` and `Refund`. */
-      reason?: {
-        main: string;
-        /** @description Empty counts as none. */
-        sub?: string | null;
-      } | null;
-      /**
-       * @description What the app knows about the user's device and place, for the operators: a flat object of at most 4 KiB of
-       *     JSON.
-       */
-      meta?: {
-        [key: string]: string | number | boolean;
-      } | null;
-      attachmentIds?: components["schemas"]["AttachmentIds"];
-    };
-    /** @description At least one of `body` and `attachmentIds` is required. */
-    Reply: {
-      body?: components["schemas"]["Body"];
-      attachmentIds?: components["schemas"]["AttachmentIds"];
-    };
-    /** @description The message as plain text. White space alone counts as none. */
-    Body: string | null;
-    /** @description Ids of the user's own uploaded files that no message has yet. */
-    AttachmentIds: string[] | null;
-  };
-  responses: {
-    /** @description A field breaks its rule (`validation_error`), or the request cannot be parsed (`bad_request`). */
-    BadInput: {
-      headers: {
-        "X-Request-Id": components["headers"]["X-Request-Id"];
-        [name: string]: unknown;
-      };
-      content: {
+        conversationId: string;
+        /** @description How many entries a page has at most. */
+        limit: number;
+        /** @description The `nextCursor` of the page before. It means nothing in itself; do not build one. */
+        cursor: string;
         /**
-         * @example {
-         *       "error": "validation_error",
-         *       "message": "body: at most 10,000 characters",
-         *       "requestId": "4f0c2a7e91d84b6f"
-         *     }
+         * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
+         *     request of the same user to the same address with the same key and payload gets the first one's answer, and
+         *     has no effect of its own. Kept for 48 hours.
+         * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
          */
-        "application/json": components["schemas"]["Error"];
-      };
+        idempotencyKey: string;
     };
-    /** @description The session token is missing, invalid or expired. */
-    Unauthorized: {
-      headers: {
-        "X-Request-Id": components["headers"]["X-Request-Id"];
-        [name: string]: unknown;
-      };
-      content: {
-        /**
-         * @example {
-         *       "error": "unauthorized",
-         *       "message": "the session token has expired",
-         *       "requestId": "4f0c2a7e91d84b6f"
-         *     }
-         */
-        "application/json": components["schemas"]["Error"];
-      };
+    requestBodies: never;
+    headers: {
+        /** @description Names this request in the server's log; errors repeat it as `requestId`. */
+        "X-Request-Id": string;
+        /** @description Whole seconds to wait before the next try. */
+        "Retry-After": number;
+        /** @description How many requests the user's budget holds. */
+        "RateLimit-Limit": number;
+        /** @description How many of them are left now. */
+        "RateLimit-Remaining": number;
+        /** @description Whole seconds until the budget is full again. */
+        "RateLimit-Reset": number;
+        /** @description `true` on an answer that was given before to the same `Idempotency-Key`; absent otherwise. */
+        "Idempotent-Replayed": "true";
     };
-    /** @description There is no such thing for this user. */
-    NotFound: {
-      headers: {
-        "X-Request-Id": components["headers"]["X-Request-Id"];
-        [name: string]: unknown;
-      };
-      content: {
-        /**
-         * @example {
-         *       "error": "not_found",
-         *       "message": "not found",
-         *       "requestId": "4f0c2a7e91d84b6f"
-         *     }
-         */
-        "application/json": components["schemas"]["Error"];
-      };
-    };
-    /** @description A request with the same `Idempotency-Key` is still running. Ask again in a moment. */
-    StillRunning: {
-      headers: {
-        "X-Request-Id": components["headers"]["X-Request-Id"];
-        [name: string]: unknown;
-      };
-      content: {
-        /**
-         * @example {
-         *       "error": "conflict",
-         *       "message": "a request with the same Idempotency-Key is still running",
-         *       "requestId": "4f0c2a7e91d84b6f"
-         *     }
-         */
-        "application/json": components["schemas"]["Error"];
-      };
-    };
-    /** @description The `Idempotency-Key` was used with another payload. Nothing was done. */
-    KeyReused: {
-      headers: {
-        "X-Request-Id": components["headers"]["X-Request-Id"];
-        [name: string]: unknown;
-      };
-      content: {
-        /**
-         * @example {
-         *       "error": "idempotency_mismatch",
-         *       "message": "this Idempotency-Key was used with another payload",
-         *       "requestId": "4f0c2a7e91d84b6f"
-         *     }
-         */
-        "application/json": components["schemas"]["Error"];
-      };
-    };
-    /** @description The user's rate limit is reached. Nothing was done. */
-    RateLimited: {
-      headers: {
-        "X-Request-Id": components["headers"]["X-Request-Id"];
-        "Retry-After": components["headers"]["Retry-After"];
-        "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
-        "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
-        "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
-        [name: string]: unknown;
-      };
-      content: {
-        /**
-         * @example {
-         *       "error": "rate_limited",
-         *       "message": "too many requests",
-         *       "requestId": "4f0c2a7e91d84b6f"
-         *     }
-         */
-        "application/json": components["schemas"]["Error"];
-      };
-    };
-    /** @description Something unexpected; the server's log has it under the `requestId`. */
-    InternalError: {
-      headers: {
-        "X-Request-Id": components["headers"]["X-Request-Id"];
-        [name: string]: unknown;
-      };
-      content: {
-        /**
-         * @example {
-         *       "error": "internal_error",
-         *       "message": "internal error",
-         *       "requestId": "4f0c2a7e91d84b6f"
-         *     }
-         */
-        "application/json": components["schemas"]["Error"];
-      };
-    };
-    /** @description Intercom is down, or its answer is not known. */
-    IntercomUnavailable: {
-      headers: {
-        "X-Request-Id": components["headers"]["X-Request-Id"];
-        "Retry-After": components["headers"]["Retry-After"];
-        [name: string]: unknown;
-      };
-      content: {
-        /**
-         * @example {
-         *       "error": "service_unavailable",
-         *       "message": "support is temporarily unavailable",
-         *       "requestId": "4f0c2a7e91d84b6f"
-         *     }
-         */
-        "application/json": components["schemas"]["Error"];
-      };
-    };
-    /** @description This server is overloaded or shutting down. Nothing was done. */
-    Overloaded: {
-      headers: {
-        "X-Request-Id": components["headers"]["X-Request-Id"];
-        "Retry-After": components["headers"]["Retry-After"];
-        [name: string]: unknown;
-      };
-      content: {
-        /**
-         * @example {
-         *       "error": "service_unavailable",
-         *       "message": "the server is busy",
-         *       "requestId": "4f0c2a7e91d84b6f"
-         *     }
-         */
-        "application/json": components["schemas"]["Error"];
-      };
-    };
-  };
-  parameters: {
-    /**
-     * @description The conversation's id.
-     * @example 215472621202693
-     */
-    conversationId: string;
-    /** @description How many entries a page has at most. */
-    limit: number;
-    /** @description The `nextCursor` of the page before. It means nothing in itself; do not build one. */
-    cursor: string;
-    /**
-     * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
-     *     request of the same user to the same address with the same key and payload gets the first one's answer, and
-     *     has no effect of its own. Kept for 48 hours.
-     * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
-     */
-    idempotencyKey: string;
-  };
-  requestBodies: never;
-  headers: {
-    /** @description Names this request in the server's log; errors repeat it as `requestId`. */
-    "X-Request-Id": string;
-    /** @description Whole seconds to wait before the next try. */
-    "Retry-After": number;
-    /** @description How many requests the user's budget holds. */
-    "RateLimit-Limit": number;
-    /** @description How many of them are left now. */
-    "RateLimit-Remaining": number;
-    /** @description Whole seconds until the budget is full again. */
-    "RateLimit-Reset": number;
-    /** @description `true` on an answer that was given before to the same `Idempotency-Key`; absent otherwise. */
-    "Idempotent-Replayed": "true";
-  };
-  pathItems: never;
+    pathItems: never;
 }
 export type $defs = Record<string, never>;
 export interface operations {
-  getHealth: {
-    parameters: {
-      query?: never;
-      header?: never;
-      path?: never;
-      cookie?: never;
+    getHealth: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The process is up. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "ok",
+                     *       "version": "0.1.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+        };
     };
-    requestBody?: never;
-    responses: {
-      /** @description The process is up. */
-      200: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          [name: string]: unknown;
+    getReadiness: {
+        parameters: {
+            query?: {
+                /** @description `local` leaves out what lies outside this installation: Intercom is reported, but does not count. */
+                scope?: "local";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
         };
-        content: {
-          /**
-           * @example {
-           *       "status": "ok",
-           *       "version": "0.1.0"
-           *     }
-           */
-          "application/json": components["schemas"]["Health"];
+        requestBody?: never;
+        responses: {
+            /** @description All that counts is well. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "ok",
+                     *       "checks": {
+                     *         "database": "ok",
+                     *         "intercom": "ok"
+                     *       },
+                     *       "version": "0.1.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Readiness"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            /** @description Something that counts is down, or the process is shutting down. */
+            503: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "unavailable",
+                     *       "checks": {
+                     *         "database": "ok",
+                     *         "intercom": "open"
+                     *       },
+                     *       "version": "0.1.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Readiness"];
+                };
+            };
         };
-      };
     };
-  };
-  getReadiness: {
-    parameters: {
-      query?: {
-        /** @description `local` leaves out what lies outside this installation: Intercom is reported, but does not count. */
-        scope?: "local";
-      };
-      header?: never;
-      path?: never;
-      cookie?: never;
+    listConversations: {
+        parameters: {
+            query?: {
+                /** @description How many entries a page has at most. */
+                limit?: components["parameters"]["limit"];
+                /** @description The `nextCursor` of the page before. It means nothing in itself; do not build one. */
+                cursor?: components["parameters"]["cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of the list. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "conversations": [
+                     *         {
+                     *           "id": "215472621202693",
+                     *           "state": "open",
+                     *           "snoozedUntil": null,
+                     *           "rated": false,
+                     *           "topic": {
+                     *             "main": "Payments",
+                     *             "sub": "Refund"
+                     *           },
+                     *           "lastMessage": {
+                     *             "id": "30001",
+                     *             "author": {
+                     *               "type": "operator",
+                     *               "name": "Grace",
+                     *               "avatarUrl": null
+                     *             },
+                     *             "body": "On its way.",
+                     *             "html": "<p>On its way.</p>",
+                     *             "attachments": [],
+                     *             "createdAt": 1719750060,
+                     *             "redacted": false
+                     *           },
+                     *           "unreadCount": 1,
+                     *           "createdAt": 1719750000,
+                     *           "updatedAt": 1719750060
+                     *         }
+                     *       ],
+                     *       "nextCursor": null,
+                     *       "unreadTotal": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ConversationList"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
+        };
     };
-    requestBody?: never;
-    responses: {
-      /** @description All that counts is well. */
-      200: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          [name: string]: unknown;
+    startConversation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
+                 *     request of the same user to the same address with the same key and payload gets the first one's answer, and
+                 *     has no effect of its own. Kept for 48 hours.
+                 * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
+                 */
+                "Idempotency-Key"?: components["parameters"]["idempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
         };
-        content: {
-          /**
-           * @example {
-           *       "status": "ok",
-           *       "checks": {
-           *         "database": "ok",
-           *         "intercom": "ok"
-           *       },
-           *       "version": "0.1.0"
-           *     }
-           */
-          "application/json": components["schemas"]["Readiness"];
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StartConversation"];
+            };
         };
-      };
-      400: components["responses"]["BadInput"];
-      /** @description Something that counts is down, or the process is shutting down. */
-      503: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          [name: string]: unknown;
+        responses: {
+            /** @description The conversation, as Intercom knows it. */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Idempotent-Replayed": components["headers"]["Idempotent-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "215472621202693",
+                     *       "state": "open",
+                     *       "snoozedUntil": null,
+                     *       "rated": false,
+                     *       "topic": null,
+                     *       "lastMessage": {
+                     *         "id": "403918351",
+                     *         "author": {
+                     *           "type": "user",
+                     *           "name": "Ada",
+                     *           "avatarUrl": null
+                     *         },
+                     *         "body": "Where is my refund?",
+                     *         "html": "<p>Where is my refund?</p>",
+                     *         "attachments": [],
+                     *         "createdAt": 1719750000,
+                     *         "redacted": false
+                     *       },
+                     *       "unreadCount": 0,
+                     *       "createdAt": 1719750000,
+                     *       "updatedAt": 1719750000,
+                     *       "messages": [
+                     *         {
+                     *           "id": "403918351",
+                     *           "author": {
+                     *             "type": "user",
+                     *             "name": "Ada",
+                     *             "avatarUrl": null
+                     *           },
+                     *           "body": "Where is my refund?",
+                     *           "html": "<p>Where is my refund?</p>",
+                     *           "attachments": [],
+                     *           "createdAt": 1719750000,
+                     *           "redacted": false
+                     *         }
+                     *       ],
+                     *       "latestTimestamp": 1719750000,
+                     *       "rating": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Conversation"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            409: components["responses"]["StillRunning"];
+            422: components["responses"]["KeyReused"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
         };
-        content: {
-          /**
-           * @example {
-           *       "status": "unavailable",
-           *       "checks": {
-           *         "database": "ok",
-           *         "intercom": "open"
-           *       },
-           *       "version": "0.1.0"
-           *     }
-           */
-          "application/json": components["schemas"]["Readiness"];
-        };
-      };
     };
-  };
-  listConversations: {
-    parameters: {
-      query?: {
-        /** @description How many entries a page has at most. */
-        limit?: components["parameters"]["limit"];
-        /** @description The `nextCursor` of the page before. It means nothing in itself; do not build one. */
-        cursor?: components["parameters"]["cursor"];
-      };
-      header?: never;
-      path?: never;
-      cookie?: never;
-    };
-    requestBody?: never;
-    responses: {
-      /** @description One page of the list. */
-      200: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
-          "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
-          "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
-          [name: string]: unknown;
+    getConversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The conversation's id.
+                 * @example 215472621202693
+                 */
+                id: components["parameters"]["conversationId"];
+            };
+            cookie?: never;
         };
-        content: {
-          /**
-           * @example {
-           *       "conversations": [
-           *         {
-           *           "id": "215472621202693",
-           *           "state": "open",
-           *           "snoozedUntil": null,
-           *           "rated": false,
-           *           "topic": {
-           *             "main": "Payments",
-           *             "sub": "Refund"
-           *           },
-           *           "lastMessage": {
-           *             "id": "30001",
-           *             "author": {
-           *               "type": "operator",
-           *               "name": "Grace",
-           *               "avatarUrl": null
-           *             },
-           *             "body": "On its way.",
-           *             "html": "<p>On its way.</p>",
-           *             "attachments": [],
-           *             "createdAt": 1719750060,
-           *             "redacted": false
-           *           },
-           *           "unreadCount": 1,
-           *           "createdAt": 1719750000,
-           *           "updatedAt": 1719750060
-           *         }
-           *       ],
-           *       "nextCursor": null,
-           *       "unreadTotal": 1
-           *     }
-           */
-          "application/json": components["schemas"]["ConversationList"];
+        requestBody?: never;
+        responses: {
+            /** @description The conversation. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "215472621202693",
+                     *       "state": "closed",
+                     *       "snoozedUntil": null,
+                     *       "rated": true,
+                     *       "topic": {
+                     *         "main": "Payments",
+                     *         "sub": null
+                     *       },
+                     *       "lastMessage": {
+                     *         "id": "30001",
+                     *         "author": {
+                     *           "type": "operator",
+                     *           "name": "Grace",
+                     *           "avatarUrl": "https://static.example.com/grace.png"
+                     *         },
+                     *         "body": "Here is the receipt.",
+                     *         "html": "<p>Here is the receipt.</p>",
+                     *         "attachments": [
+                     *           {
+                     *             "id": "7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f",
+                     *             "name": "receipt.png",
+                     *             "contentType": "image/png",
+                     *             "size": 48213,
+                     *             "width": 640,
+                     *             "height": 480,
+                     *             "url": "https://chat.example.com/files/7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f?t=AQEAAA"
+                     *           }
+                     *         ],
+                     *         "createdAt": 1719750060,
+                     *         "redacted": false
+                     *       },
+                     *       "unreadCount": 0,
+                     *       "createdAt": 1719750000,
+                     *       "updatedAt": 1719750100,
+                     *       "messages": [
+                     *         {
+                     *           "id": "30001",
+                     *           "author": {
+                     *             "type": "operator",
+                     *             "name": "Grace",
+                     *             "avatarUrl": "https://static.example.com/grace.png"
+                     *           },
+                     *           "body": "Here is the receipt.",
+                     *           "html": "<p>Here is the receipt.</p>",
+                     *           "attachments": [
+                     *             {
+                     *               "id": "7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f",
+                     *               "name": "receipt.png",
+                     *               "contentType": "image/png",
+                     *               "size": 48213,
+                     *               "width": 640,
+                     *               "height": 480,
+                     *               "url": "https://chat.example.com/files/7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f?t=AQEAAA"
+                     *             }
+                     *           ],
+                     *           "createdAt": 1719750060,
+                     *           "redacted": false
+                     *         }
+                     *       ],
+                     *       "latestTimestamp": 1719750060,
+                     *       "rating": {
+                     *         "stars": 5,
+                     *         "comment": "Quick!",
+                     *         "createdAt": 1719750100
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Conversation"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
         };
-      };
-      400: components["responses"]["BadInput"];
-      401: components["responses"]["Unauthorized"];
-      429: components["responses"]["RateLimited"];
-      500: components["responses"]["InternalError"];
-      502: components["responses"]["IntercomUnavailable"];
-      503: components["responses"]["Overloaded"];
     };
-  };
-  startConversation: {
-    parameters: {
-      query?: never;
-      header?: {
-        /**
-         * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
-         *     request of the same user to the same address with the same key and payload gets the first one's answer, and
-         *     has no effect of its own. Kept for 48 hours.
-         * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
-         */
-        "Idempotency-Key"?: components["parameters"]["idempotencyKey"];
-      };
-      path?: never;
-      cookie?: never;
-    };
-    requestBody: {
-      content: {
-        "application/json": components["schemas"]["StartConversation"];
-      };
-    };
-    responses: {
-      /** @description The conversation, as Intercom knows it. */
-      201: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
-          "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
-          "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
-          "Idempotent-Replayed": components["headers"]["Idempotent-Replayed"];
-          [name: string]: unknown;
+    pollConversation: {
+        parameters: {
+            query?: {
+                /**
+                 * @description The last `latestTimestamp`. Below 10^11 it is read as seconds, below 10^14 as milliseconds, from there on
+                 *     as microseconds. Absent or 0: all messages.
+                 * @example 1719750000
+                 */
+                since?: number;
+                /**
+                 * @description How many seconds the answer may be held back while nothing changes.
+                 * @example 25
+                 */
+                wait?: number;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The conversation's id.
+                 * @example 215472621202693
+                 */
+                id: components["parameters"]["conversationId"];
+            };
+            cookie?: never;
         };
-        content: {
-          /**
-           * @example {
-           *       "id": "215472621202693",
-           *       "state": "open",
-           *       "snoozedUntil": null,
-           *       "rated": false,
-           *       "topic": null,
-           *       "lastMessage": {
-           *         "id": "403918351",
-           *         "author": {
-           *           "type": "user",
-           *           "name": "Ada",
-           *           "avatarUrl": null
-           *         },
-           *         "body": "Where is my refund?",
-           *         "html": "<p>Where is my refund?</p>",
-           *         "attachments": [],
-           *         "createdAt": 1719750000,
-           *         "redacted": false
-           *       },
-           *       "unreadCount": 0,
-           *       "createdAt": 1719750000,
-           *       "updatedAt": 1719750000,
-           *       "messages": [
-           *         {
-           *           "id": "403918351",
-           *           "author": {
-           *             "type": "user",
-           *             "name": "Ada",
-           *             "avatarUrl": null
-           *           },
-           *           "body": "Where is my refund?",
-           *           "html": "<p>Where is my refund?</p>",
-           *           "attachments": [],
-           *           "createdAt": 1719750000,
-           *           "redacted": false
-           *         }
-           *       ],
-           *       "latestTimestamp": 1719750000,
-           *       "rating": null
-           *     }
-           */
-          "application/json": components["schemas"]["Conversation"];
+        requestBody?: never;
+        responses: {
+            /** @description What is new, and how things stand. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    /** @description `long`: this server holds an answer back when asked to by `wait`. */
+                    "AW-Poll": "long";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Poll"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
         };
-      };
-      400: components["responses"]["BadInput"];
-      401: components["responses"]["Unauthorized"];
-      409: components["responses"]["StillRunning"];
-      422: components["responses"]["KeyReused"];
-      429: components["responses"]["RateLimited"];
-      500: components["responses"]["InternalError"];
-      502: components["responses"]["IntercomUnavailable"];
-      503: components["responses"]["Overloaded"];
     };
-  };
-  getConversation: {
-    parameters: {
-      query?: never;
-      header?: never;
-      path: {
-        /**
-         * @description The conversation's id.
-         * @example 215472621202693
-         */
-        id: components["parameters"]["conversationId"];
-      };
-      cookie?: never;
-    };
-    requestBody?: never;
-    responses: {
-      /** @description The conversation. */
-      200: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
-          "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
-          "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
-          [name: string]: unknown;
+    readConversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The conversation's id.
+                 * @example 215472621202693
+                 */
+                id: components["parameters"]["conversationId"];
+            };
+            cookie?: never;
         };
-        content: {
-          /**
-           * @example {
-           *       "id": "215472621202693",
-           *       "state": "closed",
-           *       "snoozedUntil": null,
-           *       "rated": true,
-           *       "topic": {
-           *         "main": "Payments",
-           *         "sub": null
-           *       },
-           *       "lastMessage": {
-           *         "id": "30001",
-           *         "author": {
-           *           "type": "operator",
-           *           "name": "Grace",
-           *           "avatarUrl": "https://static.example.com/grace.png"
-           *         },
-           *         "body": "Here is the receipt.",
-           *         "html": "<p>Here is the receipt.</p>",
-           *         "attachments": [
-           *           {
-           *             "id": "7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f",
-           *             "name": "receipt.png",
-           *             "contentType": "image/png",
-           *             "size": 48213,
-           *             "width": 640,
-           *             "height": 480,
-           *             "url": "https://chat.example.com/files/7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f?t=AQEAAA"
-           *           }
-           *         ],
-           *         "createdAt": 1719750060,
-           *         "redacted": false
-           *       },
-           *       "unreadCount": 0,
-           *       "createdAt": 1719750000,
-           *       "updatedAt": 1719750100,
-           *       "messages": [
-           *         {
-           *           "id": "30001",
-           *           "author": {
-           *             "type": "operator",
-           *             "name": "Grace",
-           *             "avatarUrl": "https://static.example.com/grace.png"
-           *           },
-           *           "body": "Here is the receipt.",
-           *           "html": "<p>Here is the receipt.</p>",
-           *           "attachments": [
-           *             {
-           *               "id": "7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f",
-           *               "name": "receipt.png",
-           *               "contentType": "image/png",
-           *               "size": 48213,
-           *               "width": 640,
-           *               "height": 480,
-           *               "url": "https://chat.example.com/files/7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f?t=AQEAAA"
-           *             }
-           *           ],
-           *           "createdAt": 1719750060,
-           *           "redacted": false
-           *         }
-           *       ],
-           *       "latestTimestamp": 1719750060,
-           *       "rating": {
-           *         "stars": 5,
-           *         "comment": "Quick!",
-           *         "createdAt": 1719750100
-           *       }
-           *     }
-           */
-          "application/json": components["schemas"]["Conversation"];
+        requestBody?: never;
+        responses: {
+            /** @description Nothing is unread now. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "unreadCount": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Read"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
         };
-      };
-      401: components["responses"]["Unauthorized"];
-      404: components["responses"]["NotFound"];
-      429: components["responses"]["RateLimited"];
-      500: components["responses"]["InternalError"];
-      502: components["responses"]["IntercomUnavailable"];
-      503: components["responses"]["Overloaded"];
     };
-  };
-  pollConversation: {
-    parameters: {
-      query?: {
-        /**
-         * @description The last `latestTimestamp`. Below 10^11 it is read as seconds, below 10^14 as milliseconds, from there on
-         *     as microseconds. Absent or 0: all messages.
-         * @example 1719750000
-         */
-        since?: number;
-        /**
-         * @description How many seconds the answer may be held back while nothing changes.
-         * @example 25
-         */
-        wait?: number;
-      };
-      header?: never;
-      path: {
-        /**
-         * @description The conversation's id.
-         * @example 215472621202693
-         */
-        id: components["parameters"]["conversationId"];
-      };
-      cookie?: never;
-    };
-    requestBody?: never;
-    responses: {
-      /** @description What is new, and how things stand. */
-      200: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
-          "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
-          "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
-          /** @description `long`: this server holds an answer back when asked to by `wait`. */
-          "AW-Poll": "long";
-          [name: string]: unknown;
+    closeConversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The conversation's id.
+                 * @example 215472621202693
+                 */
+                id: components["parameters"]["conversationId"];
+            };
+            cookie?: never;
         };
-        content: {
-          "application/json": components["schemas"]["Poll"];
+        requestBody?: never;
+        responses: {
+            /** @description The conversation is closed. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "state": "closed",
+                     *       "csatPrompt": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Closed"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
         };
-      };
-      400: components["responses"]["BadInput"];
-      401: components["responses"]["Unauthorized"];
-      404: components["responses"]["NotFound"];
-      429: components["responses"]["RateLimited"];
-      500: components["responses"]["InternalError"];
-      502: components["responses"]["IntercomUnavailable"];
-      503: components["responses"]["Overloaded"];
     };
-  };
-  readConversation: {
-    parameters: {
-      query?: never;
-      header?: never;
-      path: {
-        /**
-         * @description The conversation's id.
-         * @example 215472621202693
-         */
-        id: components["parameters"]["conversationId"];
-      };
-      cookie?: never;
-    };
-    requestBody?: never;
-    responses: {
-      /** @description Nothing is unread now. */
-      200: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
-          "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
-          "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
-          [name: string]: unknown;
+    replyToConversation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
+                 *     request of the same user to the same address with the same key and payload gets the first one's answer, and
+                 *     has no effect of its own. Kept for 48 hours.
+                 * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
+                 */
+                "Idempotency-Key"?: components["parameters"]["idempotencyKey"];
+            };
+            path: {
+                /**
+                 * @description The conversation's id.
+                 * @example 215472621202693
+                 */
+                id: components["parameters"]["conversationId"];
+            };
+            cookie?: never;
         };
-        content: {
-          /**
-           * @example {
-           *       "unreadCount": 0
-           *     }
-           */
-          "application/json": components["schemas"]["Read"];
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reply"];
+            };
         };
-      };
-      401: components["responses"]["Unauthorized"];
-      404: components["responses"]["NotFound"];
-      429: components["responses"]["RateLimited"];
-      500: components["responses"]["InternalError"];
-      502: components["responses"]["IntercomUnavailable"];
-      503: components["responses"]["Overloaded"];
-    };
-  };
-  closeConversation: {
-    parameters: {
-      query?: never;
-      header?: never;
-      path: {
-        /**
-         * @description The conversation's id.
-         * @example 215472621202693
-         */
-        id: components["parameters"]["conversationId"];
-      };
-      cookie?: never;
-    };
-    requestBody?: never;
-    responses: {
-      /** @description The conversation is closed. */
-      200: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
-          "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
-          "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
-          [name: string]: unknown;
+        responses: {
+            /** @description The message, as the operators have it. */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Idempotent-Replayed": components["headers"]["Idempotent-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "30002",
+                     *       "author": {
+                     *         "type": "user",
+                     *         "name": "Ada",
+                     *         "avatarUrl": null
+                     *       },
+                     *       "body": "It was order 1138.",
+                     *       "html": "<p>It was order 1138.</p>",
+                     *       "attachments": [],
+                     *       "createdAt": 1719750120,
+                     *       "redacted": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["StillRunning"];
+            422: components["responses"]["KeyReused"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
         };
-        content: {
-          /**
-           * @example {
-           *       "state": "closed",
-           *       "csatPrompt": true
-           *     }
-           */
-          "application/json": components["schemas"]["Closed"];
-        };
-      };
-      401: components["responses"]["Unauthorized"];
-      404: components["responses"]["NotFound"];
-      429: components["responses"]["RateLimited"];
-      500: components["responses"]["InternalError"];
-      502: components["responses"]["IntercomUnavailable"];
-      503: components["responses"]["Overloaded"];
     };
-  };
-  replyToConversation: {
-    parameters: {
-      query?: never;
-      header?: {
-        /**
-         * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
-         *     request of the same user to the same address with the same key and payload gets the first one's answer, and
-         *     has no effect of its own. Kept for 48 hours.
-         * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
-         */
-        "Idempotency-Key"?: components["parameters"]["idempotencyKey"];
-      };
-      path: {
-        /**
-         * @description The conversation's id.
-         * @example 215472621202693
-         */
-        id: components["parameters"]["conversationId"];
-      };
-      cookie?: never;
-    };
-    requestBody: {
-      content: {
-        "application/json": components["schemas"]["Reply"];
-      };
-    };
-    responses: {
-      /** @description The message, as the operators have it. */
-      201: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
-          "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
-          "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
-          "Idempotent-Replayed": components["headers"]["Idempotent-Replayed"];
-          [name: string]: unknown;
+    receiveIntercomWebhook: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description `sha1=` and the hexadecimal HMAC-SHA1 of the body under the Intercom app's client secret.
+                 * @example sha1=9d3b7e8a4c1f0d2b5e6a7c8d9e0f1a2b3c4d5e6f
+                 */
+                "X-Hub-Signature": string;
+            };
+            path?: never;
+            cookie?: never;
         };
-        content: {
-          /**
-           * @example {
-           *       "id": "30002",
-           *       "author": {
-           *         "type": "user",
-           *         "name": "Ada",
-           *         "avatarUrl": null
-           *       },
-           *       "body": "It was order 1138.",
-           *       "html": "<p>It was order 1138.</p>",
-           *       "attachments": [],
-           *       "createdAt": 1719750120,
-           *       "redacted": false
-           *     }
-           */
-          "application/json": components["schemas"]["Message"];
+        /** @description Intercom's notification; at most 1 MiB. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "type": "notification_event",
+                 *       "id": "notif_2f1c9b60",
+                 *       "topic": "conversation.admin.replied",
+                 *       "app_id": "abc123",
+                 *       "created_at": 1719750060,
+                 *       "data": {
+                 *         "type": "notification_event_data",
+                 *         "item": {
+                 *           "type": "conversation",
+                 *           "id": "215472621202693"
+                 *         }
+                 *       }
+                 *     }
+                 */
+                "application/json": {
+                    /** @description Always `notification_event`. */
+                    type?: string;
+                    /** @description The notification's id; a second event with the same id changes nothing. */
+                    id?: string;
+                    /** @description What has happened, such as `conversation.admin.replied`. */
+                    topic?: string;
+                    /** @description The Intercom app that sends it. */
+                    app_id?: string;
+                    /** @description When it happened. */
+                    created_at?: number;
+                    /** @description What it happened to, under `item`. */
+                    data?: Record<string, never>;
+                };
+            };
         };
-      };
-      400: components["responses"]["BadInput"];
-      401: components["responses"]["Unauthorized"];
-      404: components["responses"]["NotFound"];
-      409: components["responses"]["StillRunning"];
-      422: components["responses"]["KeyReused"];
-      429: components["responses"]["RateLimited"];
-      500: components["responses"]["InternalError"];
-      502: components["responses"]["IntercomUnavailable"];
-      503: components["responses"]["Overloaded"];
+        responses: {
+            /** @description Stored, or nothing to store. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example {} */
+                    "application/json": components["schemas"]["Empty"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            /** @description The signature is missing or wrong. Nothing is stored. */
+            401: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "unauthorized",
+                     *       "message": "the signature does not match",
+                     *       "requestId": "4f0c2a7e91d84b6f"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
     };
-  };
-  receiveIntercomWebhook: {
-    parameters: {
-      query?: never;
-      header: {
-        /**
-         * @description `sha1=` and the hexadecimal HMAC-SHA1 of the body under the Intercom app's client secret.
-         * @example sha1=9d3b7e8a4c1f0d2b5e6a7c8d9e0f1a2b3c4d5e6f
-         */
-        "X-Hub-Signature": string;
-      };
-      path?: never;
-      cookie?: never;
+    probeIntercomWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The address is alive. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
     };
-    /** @description Intercom's notification; at most 1 MiB. */
-    requestBody: {
-      content: {
-        /**
-         * @example {
-         *       "type": "notification_event",
-         *       "id": "notif_2f1c9b60",
-         *       "topic": "conversation.admin.replied",
-         *       "app_id": "abc123",
-         *       "created_at": 1719750060,
-         *       "data": {
-         *         "type": "notification_event_data",
-         *         "item": {
-         *           "type": "conversation",
-         *           "id": "215472621202693"
-         *         }
-         *       }
-         *     }
-         */
-        "application/json": {
-          /** @description Always `notification_event`. */
-          type?: string;
-          /** @description The notification's id; a second event with the same id changes nothing. */
-          id?: string;
-          /** @description What has happened, such as `conversation.admin.replied`. */
-          topic?: string;
-          /** @description The Intercom app that sends it. */
-          app_id?: string;
-          /** @description When it happened. */
-          created_at?: number;
-          /** @description What it happened to, under `item`. */
-          data?: Record<string, never>;
+    getOpenApi: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
         };
-      };
+        requestBody?: never;
+        responses: {
+            /** @description This document. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        openapi: string;
+                        info: Record<string, never>;
+                        paths: Record<string, never>;
+                    };
+                };
+            };
+        };
     };
-    responses: {
-      /** @description Stored, or nothing to store. */
-      200: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          [name: string]: unknown;
-        };
-        content: {
-          /** @example {} */
-          "application/json": components["schemas"]["Empty"];
-        };
-      };
-      400: components["responses"]["BadInput"];
-      /** @description The signature is missing or wrong. Nothing is stored. */
-      401: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          [name: string]: unknown;
-        };
-        content: {
-          /**
-           * @example {
-           *       "error": "unauthorized",
-           *       "message": "the signature does not match",
-           *       "requestId": "4f0c2a7e91d84b6f"
-           *     }
-           */
-          "application/json": components["schemas"]["Error"];
-        };
-      };
-      500: components["responses"]["InternalError"];
-      503: components["responses"]["Overloaded"];
-    };
-  };
-  probeIntercomWebhook: {
-    parameters: {
-      query?: never;
-      header?: never;
-      path?: never;
-      cookie?: never;
-    };
-    requestBody?: never;
-    responses: {
-      /** @description The address is alive. */
-      200: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          [name: string]: unknown;
-        };
-        content?: never;
-      };
-    };
-  };
-  getOpenApi: {
-    parameters: {
-      query?: never;
-      header?: never;
-      path?: never;
-      cookie?: never;
-    };
-    requestBody?: never;
-    responses: {
-      /** @description This document. */
-      200: {
-        headers: {
-          "X-Request-Id": components["headers"]["X-Request-Id"];
-          [name: string]: unknown;
-        };
-        content: {
-          "application/json": {
-            openapi: string;
-            info: Record<string, never>;
-            paths: Record<string, never>;
-          };
-        };
-      };
-    };
-  };
 }
