@@ -224,6 +224,40 @@ it("where nothing can be kept, a message is sent all the same", async () => {
   expect([...made.server.bodies(made.id)].sort()).toEqual(["Hello", "Hi"]);
 });
 
+it("what is written while a slow device is still being read is neither lost nor sent before what was there", async () => {
+  const world = createTestWorld();
+  const fake = new FakeServer(world);
+  const { id } = fake.begin();
+  const storage = world.storage();
+  fake.fault = ({ method }) => (method === "POST" ? "lost" : undefined);
+  const first = await looking({ world, fake, storage });
+  first.chat.thread(id).send({ text: "first" });
+  await world.advance(SECOND);
+  first.chat.stop();
+  fake.fault = () => undefined;
+  let isRead: () => void = () => {};
+  const reading = new Promise<void>((resolve) => {
+    isRead = resolve;
+  });
+  const keys = async (prefix: string) => {
+    const found = await storage.keys(prefix);
+    await reading;
+    return found;
+  };
+  const second = setting({ world, fake, storage: { ...storage, keys } });
+  void second.chat.start();
+  const thread = second.chat.thread(id);
+  thread.open();
+  await world.advance(SECOND);
+  thread.send({ text: "second" });
+  await world.advance(SECOND);
+  expect(fake.bodies(id)).toEqual([]);
+  isRead();
+  await world.advance(SECOND);
+  expect(fake.bodies(id)).toEqual(["first", "second"]);
+  expect(shown(second, id)).toEqual(["first sent", "second sent"]);
+});
+
 it("nothing to send is refused at once", async () => {
   const { chat, id } = await looking();
   expect(() => chat.thread(id).send({ text: " \n" })).toThrow(AwError);
