@@ -31,7 +31,8 @@ export interface TicketSummary {
 }
 
 export interface Ticket extends TicketSummary {
-  description: string;
+  /** Null where there is none for the user's eyes. */
+  description: string | null;
   messages: Message[];
   timeline: { status: TicketStatus; label: string; at: number }[];
 }
@@ -116,7 +117,7 @@ export interface TopicChoice {
 type Id = { path: { id: string } };
 type Page = { query?: { limit?: number; cursor?: string } };
 
-/** Routes that the document does not have yet, written down here until it does. */
+/** Routes that the document does not have yet, written down here until it does: what it says counts. */
 interface UndocumentedRoutes {
   "GET /api/tickets": [Page, TicketList];
   "GET /api/tickets/search": [{ query: { q: string; limit?: number; cursor?: string } }, TicketList];
@@ -155,17 +156,28 @@ type PathOf<T> = T extends { parameters: { path: infer P } } ? { path: P } : { p
 type QueryOf<T> = T extends { parameters: { query?: infer Q } } ? { query?: Q } : { query?: never };
 type BodyOf<T> = T extends { requestBody: { content: { "application/json": infer B } } }
   ? { body: B }
-  : { body?: never };
+  : T extends { requestBody?: infer Q }
+    ? OptionalBody<NonNullable<Q>>
+    : { body?: never };
+type OptionalBody<Q> = [Q] extends [never]
+  ? { body?: never }
+  : Q extends { content: { "application/json": infer B } }
+    ? { body?: B }
+    : { body?: never };
 
 /** `GET /api/conversations` and its like. */
 export type Route = DocumentedRoute | keyof UndocumentedRoutes;
 
 /** What a route takes: parameters of path and query, and the body. */
-export type Input<R extends Route> = R extends keyof UndocumentedRoutes
-  ? UndocumentedRoutes[R][0]
-  : PathOf<Operation<R>> & QueryOf<Operation<R>> & BodyOf<Operation<R>>;
+export type Input<R extends Route> = R extends DocumentedRoute
+  ? PathOf<Operation<R>> & QueryOf<Operation<R>> & BodyOf<Operation<R>>
+  : R extends keyof UndocumentedRoutes
+    ? UndocumentedRoutes[R][0]
+    : never;
 
 /** What a route answers when all is well. */
-export type Answer<R extends Route> = R extends keyof UndocumentedRoutes
-  ? UndocumentedRoutes[R][1]
-  : Success<Operation<R>>;
+export type Answer<R extends Route> = R extends DocumentedRoute
+  ? Success<Operation<R>>
+  : R extends keyof UndocumentedRoutes
+    ? UndocumentedRoutes[R][1]
+    : never;
