@@ -1,0 +1,183 @@
+// The names and shapes of the server's answers, and which route gives which. Types only.
+
+import type { components, paths } from "./generated/api.ts";
+
+type Schemas = components["schemas"];
+
+export type Message = Schemas["Message"];
+export type Author = Schemas["Author"];
+export type Attachment = Schemas["Attachment"];
+export type Topic = NonNullable<Schemas["Topic"]>;
+export type ConversationState = Schemas["State"];
+export type ConversationSummary = Schemas["ConversationSummary"];
+export type ConversationList = Schemas["ConversationList"];
+export type Conversation = Schemas["Conversation"];
+export type Rating = Schemas["Rating"];
+export type Poll = Schemas["Poll"];
+
+export type TicketStatus = "submitted" | "in_progress" | "waiting_on_customer" | "resolved";
+
+export interface TicketSummary {
+  id: string;
+  /** What users call it: `AW-123`. */
+  reference: string;
+  title: string;
+  status: TicketStatus;
+  statusLabel: string;
+  rated: boolean;
+  unreadCount: number;
+  createdAt: number;
+  updatedAt: number;
+}
+
+export interface Ticket extends TicketSummary {
+  /** Null where there is none for the user's eyes. */
+  description: string | null;
+  messages: Message[];
+  timeline: { status: TicketStatus; label: string; at: number }[];
+}
+
+export interface TicketList {
+  tickets: TicketSummary[];
+  nextCursor: string | null;
+}
+
+export interface Clarified {
+  conversationId: string;
+  message: Message;
+}
+
+export interface UploadedFile {
+  id: string;
+  name: string;
+  contentType: string;
+  size: number;
+  url: string;
+}
+
+export interface FileLink {
+  url: string;
+  expiresAt: number;
+  name: string;
+  contentType: string;
+}
+
+export interface RatingRequest {
+  /** 1 to 5. */
+  stars: number;
+  comment?: string;
+  ticketId?: string;
+  conversationId?: string;
+}
+
+/** `duplicate`: it had been rated before, and that rating stays. */
+export type Rated = { id: string; duplicate: false } | { id: null; duplicate: true };
+
+export type ComplaintCategory = "funds" | "security" | "operator" | "technical" | "other";
+
+export interface ComplaintRequest {
+  category: ComplaintCategory;
+  /** At least 10 characters. */
+  description: string;
+  chatId?: string;
+  dialogId?: string;
+}
+
+export interface DeviceRequest {
+  platform: "mobile" | "tma";
+  /** The push token; for `tma` the Telegram user's id. */
+  token: string;
+  initData?: string;
+  locale?: string;
+}
+
+export interface NotificationSettings {
+  chatMessages: boolean;
+  ticketUpdates: boolean;
+  systemNotices: boolean;
+}
+
+/** Flat; the server keeps only the keys that it knows. */
+export type Diagnostics = Record<string, string | number | boolean | null>;
+
+/** What screens need to know of the server's settings. */
+export interface ServerConfig {
+  topics: TopicChoice[];
+  complaintCategories: ComplaintCategory[];
+  files: { maxBytes: number; maxPerMessage: number; contentTypes: string[] };
+}
+
+/** A topic to pick. A label per language (`en`, `ru`), by its two letters. */
+export interface TopicChoice {
+  main: string;
+  labels: Record<string, string>;
+  subs: { sub: string; labels: Record<string, string> }[];
+}
+
+type Id = { path: { id: string } };
+type Page = { query?: { limit?: number; cursor?: string } };
+
+/** Routes that the document does not have yet, written down here until it does: what it says counts. */
+interface UndocumentedRoutes {
+  "GET /api/tickets": [Page, TicketList];
+  "GET /api/tickets/search": [{ query: { q: string; limit?: number; cursor?: string } }, TicketList];
+  "GET /api/tickets/{id}": [Id, Ticket];
+  "POST /api/tickets/{id}/reply": [Id & { body: { body?: string; attachmentIds?: string[] } }, Message];
+  "POST /api/tickets/{id}/clarify": [Id & { body: { body?: string } }, Clarified];
+  "POST /api/files/upload": [{ body?: never }, UploadedFile];
+  "GET /api/files/{id}": [Id, FileLink];
+  "POST /api/csat": [{ body: RatingRequest }, Rated];
+  "POST /api/complaints": [{ body: ComplaintRequest }, { id: string }];
+  "POST /api/devices/register": [{ body: DeviceRequest }, { id: string }];
+  "DELETE /api/devices/{id}": [Id, undefined];
+  "GET /api/settings/notifications": [{ query?: never }, NotificationSettings];
+  "PUT /api/settings/notifications": [{ body: Partial<NotificationSettings> }, NotificationSettings];
+  "POST /api/diagnostics": [{ body: Diagnostics }, undefined];
+  "GET /api/config": [{ query?: never }, Partial<ServerConfig>];
+}
+
+type Verb = "get" | "post" | "put" | "delete";
+
+type DocumentedRoute = {
+  [P in keyof paths]: { [V in Verb]: paths[P][V] extends { responses: object } ? `${Uppercase<V>} ${P}` : never }[Verb];
+}[keyof paths];
+
+type Operation<R> = R extends `${infer V} ${infer P}`
+  ? P extends keyof paths
+    ? paths[P][Lowercase<V> & keyof paths[P]]
+    : never
+  : never;
+
+type Json<T> = T extends { content: { "application/json": infer J } } ? J : undefined;
+type Success<T> = T extends { responses: infer S }
+  ? { [C in keyof S & (200 | 201 | 204)]: Json<S[C]> }[keyof S & (200 | 201 | 204)]
+  : never;
+type PathOf<T> = T extends { parameters: { path: infer P } } ? { path: P } : { path?: never };
+type QueryOf<T> = T extends { parameters: { query?: infer Q } } ? { query?: Q } : { query?: never };
+type BodyOf<T> = T extends { requestBody: { content: { "application/json": infer B } } }
+  ? { body: B }
+  : T extends { requestBody?: infer Q }
+    ? OptionalBody<NonNullable<Q>>
+    : { body?: never };
+type OptionalBody<Q> = [Q] extends [never]
+  ? { body?: never }
+  : Q extends { content: { "application/json": infer B } }
+    ? { body?: B }
+    : { body?: never };
+
+/** `GET /api/conversations` and its like. */
+export type Route = DocumentedRoute | keyof UndocumentedRoutes;
+
+/** What a route takes: parameters of path and query, and the body. */
+export type Input<R extends Route> = R extends DocumentedRoute
+  ? PathOf<Operation<R>> & QueryOf<Operation<R>> & BodyOf<Operation<R>>
+  : R extends keyof UndocumentedRoutes
+    ? UndocumentedRoutes[R][0]
+    : never;
+
+/** What a route answers when all is well. */
+export type Answer<R extends Route> = R extends DocumentedRoute
+  ? Success<Operation<R>>
+  : R extends keyof UndocumentedRoutes
+    ? UndocumentedRoutes[R][1]
+    : never;
