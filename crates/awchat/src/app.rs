@@ -89,12 +89,14 @@ impl App {
             settle: config.intercom.settle,
             timeout: config.intercom.timeout,
             team_id: config.intercom.team_id.clone(),
+            ticket_prefix: config.ticket_prefix.clone(),
+            app_id: config.intercom.app_id.clone(),
         };
         let chat = Chat::new(store.clone(), intercom.clone(), clock.clone(), settings);
         store.free_leases().await?;
         chat.recover().await?;
         let edge = Arc::new(Edge {
-            auth: Authenticator::new(&config, clock.clone()),
+            auth: Authenticator::new(&config, clock.clone()).heeding(store.clone()),
             limits: Limits::new(&config, clock.clone()),
         });
         let draining = CancellationToken::new();

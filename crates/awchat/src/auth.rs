@@ -14,8 +14,11 @@ use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
 use crate::id::UserId;
+use crate::store::Store;
+use crate::store::erasure::ERASED;
 
 mod claims;
+pub mod init_data;
 mod jwks;
 
 use claims::{Claims, Rules, TokenHeader};
@@ -44,6 +47,8 @@ pub struct Identity {
     pub phone: Option<String>,
     /// Telegram's user id, as digits.
     pub telegram_id: Option<String>,
+    /// When the token was issued, if it says so; Unix seconds.
+    pub issued_at: Option<i64>,
     /// When the token expires; Unix seconds.
     pub expires_at: i64,
 }
@@ -75,6 +80,8 @@ pub struct Authenticator {
     keys: Option<KeySet>,
     rules: Rules,
     verified: Cache<[u8; 32], Verified>,
+    /// Where users are erased, whose tokens then end.
+    store: Option<Store>,
 }
 
 #[derive(Clone)]
@@ -82,6 +89,8 @@ struct Verified {
     user: User,
     /// Unix seconds.
     until: i64,
+    /// How many users had been erased: one more, and the token is looked at anew.
+    erasures: u64,
 }
 
 impl fmt::Debug for Authenticator {
@@ -99,8 +108,15 @@ impl Authenticator {
             keys: session.jwks_url.clone().map(|url| KeySet::new(url, clock.clone())),
             rules: Rules { issuer: session.issuer.clone(), audience: session.audience.clone() },
             verified: Cache::new(CACHED_TOKENS),
+            store: None,
             clock,
         }
+    }
+
+    /// Refuses the tokens of users from before they were erased in `store`.
+    #[must_use]
+    pub fn heeding(self, store: Store) -> Self {
+        Self { store: Some(store), ..self }
     }
 
     /// The user whose token the `Authorization` header carries.
@@ -117,8 +133,10 @@ impl Authenticator {
     /// As [`Authenticator::verify`].
     pub async fn verify_token(&self, token: &str) -> Result<User> {
         let fingerprint: [u8; 32] = Sha256::digest(token).into();
+        // Counted before the look: who is erased meanwhile is looked for again next time.
+        let erasures = self.store.as_ref().map_or(0, Store::erasures);
         if let Some(known) = self.verified.get(&fingerprint) {
-            if self.clock.now_s() < known.until {
+            if self.clock.now_s() < known.until && erasures == known.erasures {
                 return Ok(known.user);
             }
             self.verified.remove(&fingerprint);
@@ -126,9 +144,23 @@ impl Authenticator {
         let claims = self.signed_claims(token).await?;
         let now = self.clock.now_s();
         let user = User::from(claims.check(&self.rules, now).map_err(Error::Unauthorized)?);
+        self.refuse_erased(&user, now).await?;
         let until = user.expires_at.saturating_add(claims::LEEWAY_S).min(now + CACHED_FOR_S);
-        self.verified.insert(fingerprint, Verified { user: user.clone(), until });
+        self.verified.insert(fingerprint, Verified { user: user.clone(), until, erasures });
         Ok(user)
+    }
+
+    /// A token from before its user was erased ended with that; the first one from after it brings the user back.
+    async fn refuse_erased(&self, user: &User, now: i64) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let Some(erasure) = store.erasure(&user.id).await? else { return Ok(()) };
+        if claims::is_from_before(user.issued_at, erasure.erased_ms.div_euclid(1000), now) {
+            return Err(Error::Unauthorized(ERASED));
+        }
+        if !erasure.returned {
+            store.set_returned(&user.id).await?;
+        }
+        Ok(())
     }
 
     /// The claims, once a key of the family that the header names has confirmed them.

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
 /// The time of day in Unix milliseconds, and a way to wait for a later one.
@@ -69,6 +71,20 @@ impl Clock {
             Source::Manual(now) => now.send_modify(|now| *now += by_ms),
         }
     }
+}
+
+/// Unix milliseconds of an RFC 3339 time, or of a day's beginning (UTC).
+pub fn parse(text: &str) -> Option<i64> {
+    let is_day = text.len() == "2026-01-31".len();
+    let time = if is_day { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    let time = OffsetDateTime::parse(&time, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+}
+
+/// A time in Unix milliseconds as RFC 3339 has it, in UTC; one that no calendar has is empty.
+pub fn rfc3339(unix_ms: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000);
+    time.ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

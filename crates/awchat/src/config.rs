@@ -254,6 +254,7 @@ const DEV: &[(&str, &str)] = &[
     ("INTERCOM_ACCESS_TOKEN", "dev-only-access-token"),
     ("INTERCOM_CLIENT_SECRET", "dev-only-client-secret"),
     ("INTERCOM_ADMIN_ID", "1"),
+    ("ADMIN_TOKEN", "dev-only-admin-token"),
     // Nothing listens there: whoever starts the sandbox sets the field to its address.
     ("INTERCOM_BASE_URL", "http://127.0.0.1:9"),
     ("FCM_BASE_URL", "http://127.0.0.1:9"),
@@ -264,6 +265,14 @@ const DEV: &[(&str, &str)] = &[
 pub fn signing_secret(lookup: &dyn Fn(&str) -> Option<String>) -> Option<Secret> {
     let secrets = lookup("SESSION_JWT_SECRETS")?;
     secrets.split(',').map(str::trim).find(|secret| !secret.is_empty()).map(Secret::new)
+}
+
+/// The database of `awchat serve`, for what needs nothing else: DATABASE_URL, or its default.
+pub fn database_url(lookup: &dyn Fn(&str) -> Option<String>) -> Secret {
+    let name = "DATABASE_URL";
+    let default = SETTINGS.iter().find(|setting| setting.name == name).and_then(|setting| setting.default);
+    let set = lookup(name).filter(|url| !url.trim().is_empty());
+    Secret::new(set.as_deref().or(default).unwrap_or_default().trim())
 }
 
 /// Looks settings up in the environment, then in the file `.env` of the working directory, if there is one.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::error::{Cause, Error, Result};
 use crate::id::UserId;
 use crate::{api, auth, server};
@@ -90,12 +90,14 @@ fn forget_yesterday(database_url: &str) {
 
 fn welcome(app: &App, server: SocketAddr, operator_url: &str) {
     let token = mint(app, "ada").unwrap_or_default();
+    let admin_token = app.config.admin_token.as_ref().map(Secret::expose).unwrap_or_default();
     println!(
         "
 AW Chat is running, with a sandbox in Intercom's place.
 
   the app's page        http://{server}/
   the operator's page   {operator_url}
+  complaints, ratings   http://{server}/admin   (token: {admin_token})
 
 A token for the user ada, good for a day:
 

@@ -3,19 +3,24 @@
 use std::fmt;
 
 use rand::RngExt;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The app's own user id: the session token's `sub`, Intercom's `external_id`. 1–128 visible characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(String);
 
-/// Intercom's conversation id: 1–20 decimal digits, so that it can never name another route in a path.
+/// Intercom's conversation id: 1–20 decimal digits, so that it can never name another route in a path. A ticket's too: a
+/// Customer ticket is a conversation of the same id.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConversationId(String);
 
 /// Intercom's contact id.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContactId(String);
+
+/// Our id of a registered device.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeviceId(String);
 
 impl UserId {
     /// `None` unless `text` has 1–128 characters, none of them a control character or white space.
@@ -39,6 +44,14 @@ impl ContactId {
     pub fn parse(text: &str) -> Option<Self> {
         let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         ((1..=64).contains(&text.len()) && text.bytes().all(safe)).then(|| Self(text.to_owned()))
+    }
+}
+
+impl DeviceId {
+    /// `None` unless `text` looks like what [`random`] makes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let ours = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        (text.len() == 32 && text.bytes().all(ours)).then(|| Self(text.to_owned()))
     }
 }
 
@@ -67,9 +80,17 @@ macro_rules! text_id {
         }
     };
 }
+impl<'de> Deserialize<'de> for ConversationId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a conversation's id"))
+    }
+}
+
 text_id!(UserId);
 text_id!(ConversationId);
 text_id!(ContactId);
+text_id!(DeviceId);
 
 /// A new random id: 128 bits as 32 hexadecimal characters.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks chance")]

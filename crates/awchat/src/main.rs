@@ -1,16 +1,20 @@
-//! The command line: serve, dev, token.
+//! The command line: serve, dev, token, export, erase.
 
-use std::io::IsTerminal;
+use std::io::{BufWriter, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use awchat::app::App;
 use awchat::clock::Clock;
 use awchat::config::{self, Config, LogFormat};
-use awchat::{auth, id, server};
+use awchat::store::Store;
+use awchat::{auth, export, id, server};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+#[path = "main/personal.rs"]
+mod personal;
 
 /// Support chat in your own app, with your operators in Intercom.
 #[derive(Parser)]
@@ -36,6 +40,28 @@ enum Command {
         /// How long it holds, in seconds.
         #[arg(long, default_value_t = 3600)]
         lifetime: u32,
+    },
+    /// Print users' ratings or complaints, oldest first, or all that is kept of one user, as JSON. The server may run
+    /// meanwhile; DATABASE_URL says where.
+    Export {
+        /// What to print.
+        #[arg(required_unless_present = "user")]
+        what: Option<export::What>,
+        /// All that is kept of this user; the user's id in your app.
+        #[arg(long, conflicts_with_all = ["what", "since", "format"])]
+        user: Option<String>,
+        /// From this day (UTC) or RFC 3339 time on; all, unless given.
+        #[arg(long)]
+        since: Option<String>,
+        /// How to print it.
+        #[arg(long, value_enum, default_value = "csv")]
+        format: export::Format,
+    },
+    /// Erase a user: all that is kept here, and the contact at Intercom. A running server does it, else this command.
+    Erase {
+        /// The user's id in your app.
+        #[arg(long)]
+        user: String,
     },
 }
 
@@ -72,6 +98,11 @@ fn run(command: Command) -> Result<(), Failure> {
                 awchat::dev::run(config, until_told()).await
             }
             Command::Token { sub, lifetime } => print_token(&sub, lifetime),
+            Command::Export { what: Some(what), since, format, .. } => {
+                print_export(what, since.as_deref(), format).await
+            }
+            Command::Export { user, .. } => personal::export(&user.unwrap_or_default()).await,
+            Command::Erase { user } => personal::erase(&user).await,
         }
     })
 }
@@ -90,6 +121,17 @@ fn print_token(sub: &str, lifetime: u32) -> Result<(), Failure> {
     let sub = id::UserId::parse(sub).ok_or("--sub: must be 1 to 128 visible characters")?;
     println!("{}", auth::mint(&secret, &sub, lifetime, &Clock::system(), serde_json::Map::new()));
     Ok(())
+}
+
+async fn print_export(what: export::What, since: Option<&str>, format: export::Format) -> Result<(), Failure> {
+    let since_ms = export::since_ms(since)?;
+    let url = config::database_url(&config::environment()?);
+    let store = Store::open_to_read(url.expose()).await?;
+    let mut out = BufWriter::new(std::io::stdout());
+    match export::write(&store, what, since_ms, format, &mut out).await {
+        Err(cause) if export::is_broken_pipe(&cause) => Ok(()),
+        done => done,
+    }
 }
 
 fn log_as(format: LogFormat) {

@@ -1,4 +1,5 @@
-//! What the product speaks of, in the shapes of the API: a message, its author and files, a state, a topic.
+//! What the product speaks of, in the shapes of the API: a message, its author and files, a state, a topic, a ticket's
+//! status and timeline.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,31 @@ pub enum State {
     Snoozed,
 }
 
+/// How far a ticket is. Several states of a workspace can share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Nobody has begun.
+    Submitted,
+    /// Somebody is at it.
+    InProgress,
+    /// The user has to say something.
+    WaitingOnCustomer,
+    /// Done.
+    Resolved,
+}
+
+/// One entry of a ticket's timeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What it became.
+    pub status: Status,
+    /// How users are told of it.
+    pub label: String,
+    /// Unix seconds.
+    pub at: i64,
+}
+
 /// What a conversation is about, as the user picked it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topic {
@@ -101,6 +127,35 @@ impl State {
     /// The state of that name.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Open, Self::Closed, Self::Snoozed].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+impl Status {
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::InProgress => "in_progress",
+            Self::WaitingOnCustomer => "waiting_on_customer",
+            Self::Resolved => "resolved",
+        }
+    }
+
+    /// The status of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Submitted, Self::InProgress, Self::WaitingOnCustomer, Self::Resolved]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+
+    /// How users are told of it where the workspace's own word is not known.
+    pub fn usual_label(self) -> &'static str {
+        match self {
+            Self::Submitted => "Submitted",
+            Self::InProgress => "In progress",
+            Self::WaitingOnCustomer => "Waiting on you",
+            Self::Resolved => "Resolved",
+        }
     }
 }
 

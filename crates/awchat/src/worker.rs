@@ -96,7 +96,10 @@ async fn housekeeping(app: App, shutdown: CancellationToken) {
         let now_ms = app.clock.now_ms();
         let forgotten = async {
             app.store.outbound_forget(now_ms - KEYS_KEPT_MS).await?;
-            app.store.inbox_forget(now_ms - WEBHOOK_IDS_KEPT_MS).await
+            app.store.forget_feedback_keys(now_ms - KEYS_KEPT_MS).await?;
+            app.store.inbox_forget(now_ms - WEBHOOK_IDS_KEPT_MS).await?;
+            // What was deleted leaves SQLite's write-ahead log too; a reader in the way has an hour until the next time.
+            app.store.scrub().await.map(drop)
         };
         if let Err(error) = forgotten.await {
             tracing::warn!(cause = ?error, "old rows could not be forgotten");

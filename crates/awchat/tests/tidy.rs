@@ -84,6 +84,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("store", &["config"]),
     ("intercom", &["config"]),
+    ("export", &["store"]),
     ("files", &["config"]),
     ("shared", &["config"]),
     ("push", &["config", "store"]),

@@ -45,10 +45,7 @@ pub(super) async fn list(
     user: User,
     Query(query): Query<ListQuery>,
 ) -> Result<axum::Json<List>> {
-    let limit = query.limit.unwrap_or(20);
-    if !(1..=100).contains(&limit) {
-        return Err(Error::Validation("limit: must be 1 to 100".to_owned()));
-    }
+    let limit = params::limit(query.limit)?;
     let after = query.cursor.as_deref().map(params::cursor).transpose()?;
     let page = app.chat.list(&user.id, after.as_ref(), limit).await?;
     let next_cursor = page.next.as_ref().map(params::print_cursor);
@@ -169,13 +166,20 @@ pub(super) async fn reply(
     key: IdempotencyKey,
     Json(body): Json<ReplyBody>,
 ) -> Result<Response> {
-    no_attachments(body.attachment_ids.as_deref())?;
-    let text = text(body.body)?.ok_or_else(|| Error::Validation("body: required".to_owned()))?;
+    let text = body.text()?;
     let sent = app.chat.reply(user.id.clone(), profile(&user), id, text, key.0).await?;
     Ok(created(sent))
 }
 
-fn profile(user: &User) -> Profile {
+impl ReplyBody {
+    /// The message.
+    pub(super) fn text(self) -> Result<String> {
+        no_attachments(self.attachment_ids.as_deref())?;
+        text(self.body)?.ok_or_else(|| Error::Validation("body: required".to_owned()))
+    }
+}
+
+pub(super) fn profile(user: &User) -> Profile {
     Profile {
         name: user.name.clone(),
         email: user.email.clone(),
@@ -185,7 +189,7 @@ fn profile(user: &User) -> Profile {
 }
 
 /// A body of white space counts as none.
-fn text(body: Option<String>) -> Result<Option<String>> {
+pub(super) fn text(body: Option<String>) -> Result<Option<String>> {
     let Some(body) = body.filter(|body| !body.trim().is_empty()) else { return Ok(None) };
     if body.chars().count() > BODY_CHARS {
         return Err(Error::Validation(format!("body: at most {BODY_CHARS} characters")));
@@ -231,7 +235,7 @@ fn no_attachments(ids: Option<&[String]>) -> Result<()> {
     Ok(())
 }
 
-fn created(sent: Sent) -> Response {
+pub(super) fn created(sent: Sent) -> Response {
     let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut response = (StatusCode::CREATED, [json], sent.body.to_string()).into_response();
     if sent.replayed {

@@ -213,9 +213,9 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
     }
 }
 
-/// A JSON body, in either direction. Unknown fields are ignored.
+/// A JSON body, in either direction; on the way in of at most so many bytes. Unknown fields are ignored.
 #[derive(Clone, Copy, Debug)]
-pub struct Json<T>(pub T);
+pub struct Json<T, const MAX_BYTES: usize = MAX_JSON_BYTES>(pub T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
@@ -223,7 +223,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-impl<S, T> FromRequest<S> for Json<T>
+impl<S, T, const MAX_BYTES: usize> FromRequest<S> for Json<T, MAX_BYTES>
 where
     S: Send + Sync,
     T: DeserializeOwned,
@@ -234,7 +234,7 @@ where
         if !is_json(request.headers()) {
             return Err(Error::BadRequest("Content-Type must be application/json".to_owned()));
         }
-        parse(&whole_body(request).await?).map(Self)
+        parse(&whole_body(request, MAX_BYTES).await?).map(Self)
     }
 }
 
@@ -250,7 +250,7 @@ where
         if request.headers().contains_key(header::CONTENT_TYPE) {
             return <Self as FromRequest<S>>::from_request(request, state).await.map(Some);
         }
-        match whole_body(request).await?.is_empty() {
+        match whole_body(request, MAX_JSON_BYTES).await?.is_empty() {
             true => Ok(None),
             false => Err(Error::BadRequest("Content-Type must be application/json".to_owned())),
         }
@@ -263,13 +263,13 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn whole_body(request: Request) -> Result<axum::body::Bytes> {
-    let too_long = || Error::BadRequest(format!("the body must not be longer than {MAX_JSON_BYTES} bytes"));
+async fn whole_body(request: Request, max_bytes: usize) -> Result<axum::body::Bytes> {
+    let too_long = || Error::BadRequest(format!("the body must not be longer than {max_bytes} bytes"));
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: usize| length > MAX_JSON_BYTES) {
+    if length.is_some_and(|length: usize| length > max_bytes) {
         return Err(too_long());
     }
-    axum::body::to_bytes(request.into_body(), MAX_JSON_BYTES).await.map_err(|error| {
+    axum::body::to_bytes(request.into_body(), max_bytes).await.map_err(|error| {
         let limited =
             std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
         if limited { too_long() } else { Error::BadRequest("the body did not arrive whole".to_owned()) }

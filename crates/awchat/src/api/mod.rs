@@ -2,17 +2,24 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use crate::app::App;
 
+mod admin;
 pub mod admission;
 mod conversations;
+mod devices;
+mod diagnostics;
+mod docs;
 pub mod extract;
+mod feedback;
 mod health;
+mod me;
 mod openapi;
 pub mod params;
 pub mod respond;
+mod tickets;
 mod webhooks;
 
 /// The largest webhook, in bytes.
@@ -26,12 +33,28 @@ pub fn router(app: App) -> Router {
         .route("/api/conversations/{id}/poll", get(conversations::poll))
         .route("/api/conversations/{id}/read", post(conversations::read))
         .route("/api/conversations/{id}/close", post(conversations::close))
-        .route("/api/conversations/{id}/reply", post(conversations::reply));
-    let document = openapi::document();
+        .route("/api/conversations/{id}/reply", post(conversations::reply))
+        .route("/api/tickets", get(tickets::list))
+        .route("/api/tickets/search", get(tickets::search))
+        .route("/api/tickets/{id}", get(tickets::get))
+        .route("/api/tickets/{id}/reply", post(tickets::reply))
+        .route("/api/tickets/{id}/clarify", post(tickets::clarify))
+        .route("/api/csat", post(feedback::rate))
+        .route("/api/complaints", post(feedback::complain))
+        // As an id it is malformed: not found, like any other.
+        .route("/api/devices/register", post(devices::register).delete(devices::unregister))
+        .route("/api/devices/{id}", delete(devices::unregister))
+        .route("/api/settings/notifications", get(devices::notifications).put(devices::set_notifications))
+        .route("/api/diagnostics", post(diagnostics::report))
+        .route("/api/export", get(me::export))
+        .route("/api/me", delete(me::erase));
+    let json = openapi::Contract::of_the_binary();
+    let page = json.clone();
     let outside = Router::new()
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
-        .route("/openapi.json", get(move || openapi::serve(document.clone())))
+        .route("/openapi.json", get(move || openapi::json(json.clone())))
+        .route("/docs", get(move || openapi::page(page.clone())))
         .route(
             "/webhooks/intercom",
             post(webhooks::receive).head(webhooks::validate).layer(DefaultBodyLimit::max(MAX_WEBHOOK_BYTES)),
@@ -42,5 +65,6 @@ pub fn router(app: App) -> Router {
         clock: app.clock.clone(),
     };
     let limited = admission::limited(api, admission::CONCURRENCY, app.clock.clone());
-    respond::layers(outside.merge(limited), &settings).with_state(app)
+    let admin = admin::router(app.config.admin_token.as_ref());
+    respond::layers(outside.merge(limited).merge(admin), &settings).with_state(app)
 }

@@ -38,9 +38,20 @@ pub fn wait(text: &str) -> Result<Duration> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// How many entries a page has.
+///
+/// # Errors
+/// [`Error::Validation`]
+pub fn limit(asked: Option<usize>) -> Result<usize> {
+    let limit = asked.unwrap_or(20);
+    Some(limit)
+        .filter(|limit| (1..=100).contains(limit))
+        .ok_or_else(|| Error::Validation("limit: must be 1 to 100".to_owned()))
+}
+
 /// Where a list goes on.
 pub fn print_cursor(cursor: &ListCursor) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}.{}", cursor.active_ms, cursor.id))
+    URL_SAFE_NO_PAD.encode(format!("{}.{}", cursor.at, cursor.id))
 }
 
 /// A cursor that [`print_cursor`] made.
@@ -50,15 +61,64 @@ pub fn print_cursor(cursor: &ListCursor) -> String {
 pub fn cursor(text: &str) -> Result<ListCursor> {
     let parsed = || {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (active_ms, id) = std::str::from_utf8(&bytes).ok()?.split_once('.')?;
-        Some(ListCursor { active_ms: active_ms.parse().ok()?, id: ConversationId::parse(id)? })
+        let (at, id) = std::str::from_utf8(&bytes).ok()?.split_once('.')?;
+        Some(ListCursor { at: at.parse().ok()?, id: ConversationId::parse(id)? })
     };
     parsed().ok_or_else(|| Error::Validation("cursor: not one of ours".to_owned()))
+}
+
+/// The longest text that tickets are searched by, in characters.
+const QUERY_CHARS: usize = 32;
+
+/// What `q` asks for, as the beginning of a ticket's number: `AW-12`, `aw-12` and `12` ask for `12`, the prefix alone
+/// for every ticket. `None`: no reference is like that.
+///
+/// # Errors
+/// [`Error::Validation`]
+pub fn ticket_number<'a>(text: &'a str, prefix: &str) -> Result<Option<&'a str>> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > QUERY_CHARS || text.chars().any(char::is_control) {
+        return Err(Error::Validation(format!("q: must be 1 to {QUERY_CHARS} visible characters")));
+    }
+    let begins_with =
+        |text: &str, start: &str| text.get(..start.len()).is_some_and(|own| own.eq_ignore_ascii_case(start));
+    let number = match text.get(prefix.len()..).filter(|_| begins_with(text, prefix)) {
+        Some(rest) => rest.strip_prefix('-').unwrap_or(rest),
+        None if begins_with(prefix, text) => "",
+        None => text,
+    };
+    Ok(Some(number).filter(|number| number.bytes().all(|b| b.is_ascii_digit())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reference_is_read_in_any_case_with_and_without_its_prefix() {
+        for (text, number) in [
+            ("AW-123", Some("123")),
+            ("aw-123", Some("123")),
+            (" Aw-1 ", Some("1")),
+            ("aw123", Some("123")),
+            ("123", Some("123")),
+            ("a", Some("")),
+            ("AW", Some("")),
+            ("aw-", Some("")),
+            ("b", None),
+            ("-1", None),
+            ("AX-1", None),
+            ("12x", None),
+            ("١٢", None),
+            ("éw-1", None),
+            ("%", None),
+        ] {
+            assert_eq!(ticket_number(text, "AW").expect(text), number, "{text}");
+        }
+        for bad in ["", "  ", "1\u{0}2", &"1".repeat(33)] {
+            assert!(ticket_number(bad, "AW").is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn since_is_read_in_seconds_milliseconds_and_microseconds() {
@@ -83,7 +143,7 @@ mod tests {
     #[test]
     fn a_cursor_comes_back_as_it_was_and_nothing_else_is_one() {
         let id = ConversationId::parse("42").expect("an id");
-        let ours = ListCursor { active_ms: 1_719_750_000_123, id };
+        let ours = ListCursor { at: 1_719_750_000_123, id };
         assert_eq!(cursor(&print_cursor(&ours)).expect("our cursor"), ours);
         for bad in ["", "x", "MTIz", "MS5sYXN0"] {
             assert!(cursor(bad).is_err(), "{bad}");

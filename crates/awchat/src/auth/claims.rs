@@ -137,8 +137,18 @@ impl Claims {
             email: detail(self.email, is_email),
             phone: detail(self.phone, is_phone),
             telegram_id: telegram_id.filter(|id| is_telegram_id(id)),
+            issued_at: self.iat.map(|Seconds(iat)| iat),
             expires_at: exp,
         })
+    }
+}
+
+/// Whether a token may be from before `erased_at` (Unix seconds), the issuer's clock being up to [`LEEWAY_S`] ahead. One
+/// that does not say when it was issued is taken for an old one for as long as old ones may live.
+pub(super) fn is_from_before(issued_at: Option<i64>, erased_at: i64, now: i64) -> bool {
+    match issued_at {
+        Some(issued_at) => issued_at <= erased_at.saturating_add(LEEWAY_S),
+        None => now <= erased_at.saturating_add(MAX_LIFE_S + LEEWAY_S),
     }
 }
 

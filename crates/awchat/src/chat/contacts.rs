@@ -41,6 +41,9 @@ impl Chat {
         if let Some(contact) = self.known_contact(user).await? {
             return Ok(contact);
         }
+        if self.has_contact_of_before(user).await? {
+            return Err(Error::Unavailable { retry_after_s: 10, cause: None });
+        }
         let contact = self.intercom.ensure_contact(user, profile.name.as_deref()).await?;
         let now_ms = self.clock.now_ms();
         self.store.set_contact(user, &contact.id, now_ms).await?;

@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use super::Chat;
 use super::contacts::Profile;
-use super::draft::{Draft, Opening};
+use super::draft::{Draft, Opening, Wish};
 use super::heads::Head;
 use super::requests::Sent;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
-use crate::intercom::Class;
+use crate::intercom::{CallError, Class};
 use crate::model::{Message, State, Topic};
+use crate::store;
 use crate::store::conversations::{Conversation, ListCursor};
 
 /// A conversation in a list.
@@ -144,6 +145,12 @@ impl Poll {
     }
 }
 
+impl From<store::feedback::Rating> for Rating {
+    fn from(rating: store::feedback::Rating) -> Self {
+        Self { stars: rating.stars, comment: rating.comment, created_at: rating.created_ms.div_euclid(1000) }
+    }
+}
+
 impl Topic {
     /// The line that opens a conversation at Intercom when the user wrote nothing.
     pub(super) fn line(&self) -> String {
@@ -163,7 +170,7 @@ impl Chat {
         let more = rows.len() > limit;
         rows.truncate(limit);
         let last = rows.last().filter(|_| more);
-        let next = last.map(|(row, _)| ListCursor { active_ms: row.active_ms, id: row.id.clone() });
+        let next = last.map(|(row, _)| ListCursor { at: row.active_ms, id: row.id.clone() });
         let conversations = rows.into_iter().map(|(row, newest)| Summary::of(&row, newest)).collect();
         Ok(Page { conversations, next, unread_total: self.store.unread_total(user).await? })
     }
@@ -183,8 +190,9 @@ impl Chat {
             source_hidden: start.text.is_none(),
             meta: start.meta,
             profile: profile.clone(),
+            clarifies: None,
         };
-        self.submit(Draft { user, profile, conversation: None, key, body, opening }).await
+        self.submit(Draft { user, profile, conversation: None, wish: Wish::Talk, key, body, opening }).await
     }
 
     /// One whole conversation.
@@ -192,11 +200,12 @@ impl Chat {
         let conversation = self.owned(user, id).await?;
         let messages = self.store.messages(user, id).await?;
         let summary = Summary::of(&conversation, messages.last().cloned());
-        Ok(Full::of(summary, messages, conversation.last_position))
+        let rating = self.store.rating(user, id).await?.map(Rating::from);
+        Ok(Full { rating, ..Full::of(summary, messages, conversation.last_position) })
     }
 
     /// The user's conversation; one from before the first visit is looked for first.
-    async fn owned(&self, user: &UserId, id: &ConversationId) -> Result<Conversation> {
+    pub(super) async fn owned(&self, user: &UserId, id: &ConversationId) -> Result<Conversation> {
         if let Some(conversation) = self.store.conversation(user, id).await? {
             return Ok(conversation);
         }
@@ -250,7 +259,14 @@ impl Chat {
     pub async fn close(&self, user: &UserId, id: &ConversationId) -> Result<bool> {
         let conversation = self.owned(user, id).await?;
         if conversation.state != State::Closed {
-            self.intercom.close(id).await?;
+            match self.intercom.close(id).await {
+                // It is gone, or a ticket that is no conversation.
+                Err(CallError::Rejected { status: 404, .. }) => {
+                    self.ask_for(id).await?;
+                    return Err(Error::NotFound);
+                }
+                closed => closed?,
+            }
             // Closed it is; should reading it back fail, the webhook or the job brings the state.
             if self.refresh(id, Class::Write).await.is_err() {
                 self.ask_for(id).await?;
@@ -273,6 +289,6 @@ impl Chat {
     ) -> Result<Sent> {
         self.owned(&user, &id).await?;
         let opening = Opening::default();
-        self.submit(Draft { user, profile, conversation: Some(id), key, body, opening }).await
+        self.submit(Draft { user, profile, conversation: Some(id), wish: Wish::Talk, key, body, opening }).await
     }
 }

@@ -22,12 +22,25 @@ pub struct Draft {
     pub profile: Profile,
     /// Into which conversation; `None` begins one.
     pub conversation: Option<ConversationId>,
+    /// What the user asked for.
+    pub wish: Wish,
     /// The client's `Idempotency-Key`.
     pub key: Option<String>,
     /// What Intercom is sent; for a conversation begun by its topic alone, the topic line.
     pub body: String,
     /// What goes with a new conversation.
     pub opening: Opening,
+}
+
+/// What the user asked for: which address of the API the message came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To write in a conversation, or to begin one.
+    Talk,
+    /// To write in the ticket that the conversation is.
+    ReplyToTicket,
+    /// To ask about this ticket, in a conversation.
+    Clarify(ConversationId),
 }
 
 /// What goes with a new conversation, besides its text.
@@ -42,18 +55,27 @@ pub struct Opening {
     /// What the user's contact at Intercom should know.
     #[serde(default)]
     pub profile: Profile,
+    /// The ticket that the message, in a new conversation or not, asks about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clarifies: Option<ConversationId>,
 }
 
 impl Draft {
     fn kind(&self) -> Kind {
-        if self.conversation.is_some() { Kind::Reply } else { Kind::Create }
+        match (&self.wish, &self.conversation) {
+            (Wish::ReplyToTicket, _) => Kind::TicketReply,
+            (_, Some(_)) => Kind::Reply,
+            (_, None) => Kind::Create,
+        }
     }
 
     /// The request's path: with the user, the scope of its key.
     pub(super) fn route(&self) -> String {
-        match &self.conversation {
-            Some(id) => format!("/api/conversations/{id}/reply"),
-            None => "/api/conversations".to_owned(),
+        match (&self.wish, &self.conversation) {
+            (Wish::Clarify(ticket), _) => format!("/api/tickets/{ticket}/clarify"),
+            (Wish::ReplyToTicket, Some(id)) => format!("/api/tickets/{id}/reply"),
+            (Wish::Talk, Some(id)) => format!("/api/conversations/{id}/reply"),
+            (Wish::Talk | Wish::ReplyToTicket, None) => "/api/conversations".to_owned(),
         }
     }
 
@@ -96,6 +118,14 @@ impl Draft {
     }
 }
 
+/// Where the user's question about a ticket went.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Clarified<'a> {
+    conversation_id: &'a ConversationId,
+    message: &'a Message,
+}
+
 /// What went with a new conversation.
 pub fn opening(row: &Outbound) -> Result<Opening> {
     serde_json::from_str(&row.payload).map_err(Error::internal)
@@ -103,8 +133,12 @@ pub fn opening(row: &Outbound) -> Result<Opening> {
 
 /// The answer's body to a message that was found at Intercom.
 pub fn response(row: &Outbound, put: &Put, conversation: &Conversation) -> Result<String> {
+    if opening(row)?.clarifies.is_some() {
+        let answer = Clarified { conversation_id: &conversation.id, message: &put.message };
+        return serde_json::to_string(&answer).map_err(Error::internal);
+    }
     match row.kind {
-        Kind::Reply => serde_json::to_string(&put.message),
+        Kind::Reply | Kind::TicketReply => serde_json::to_string(&put.message),
         Kind::Create => {
             let messages: Vec<Message> = if put.hidden { Vec::new() } else { vec![put.message.clone()] };
             let summary = Summary::of(conversation, messages.last().cloned());

@@ -52,8 +52,8 @@ impl Patience {
 
     fn settle_ms(self, kind: Kind, answered: bool) -> i64 {
         match (kind, answered) {
-            (Kind::Reply, true) => self.settle_ms.min(ANSWERED_SETTLE_MS),
-            (Kind::Reply, false) => self.settle_ms,
+            (Kind::Reply | Kind::TicketReply, true) => self.settle_ms.min(ANSWERED_SETTLE_MS),
+            (Kind::Reply | Kind::TicketReply, false) => self.settle_ms,
             // A new conversation is found by search, whose index lags.
             (Kind::Create, _) => self.settle_ms.saturating_mul(2),
         }

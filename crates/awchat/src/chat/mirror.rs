@@ -13,6 +13,10 @@ use crate::store::conversations::Conversation;
 use crate::store::messages::Known;
 use crate::store::outbound::{Journal, Kind, Outbound};
 
+mod ticket;
+
+pub use ticket::{TicketPlan, plan_ticket};
+
 /// Where a snapshot comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -138,13 +142,11 @@ pub fn plan(before: &Conversation, known: &[Known], rows: &[Outbound], snapshot:
     let mut plan = Plan { updated_at: before.updated_at, truth_ms: before.truth_ms, ..Plan::default() };
     let mut binder = Binder { rows, taken: Vec::new(), of: of(origin) };
     for seen in &snapshot.messages {
-        if seen.is_source && before.source_hidden {
-            binder.bind_hidden_source(&mut plan, seen);
-            continue;
-        }
         // Intercom's answer to a creation need not name the opening message as a later answer does.
         let is_it = |known: &&Known| known.id == seen.message.id || (seen.is_source && known.opening);
         match known.iter().find(is_it) {
+            None if seen.is_source && before.source_hidden => binder.bind_hidden_source(&mut plan, seen),
+            Some(_) if seen.is_source && before.source_hidden => {}
             None => plan.put.push(binder.new_message(seen)),
             Some(known) => plan.put.extend(news(known, seen, origin)),
         }
@@ -201,9 +203,10 @@ fn state(plan: &mut Plan, before: &Conversation, snapshot: &Snapshot, origin: &O
     if *origin == Origin::Webhook && differs && (newer || same_second) {
         plan.ask = true;
     }
-    // A webhook's tags may be old: it can only add the rating, an answer may also take it away.
-    plan.rated =
-        snapshot.rated_by_tag.filter(|rated| *rated != before.rated && (*rated || applies && of_truth(origin)));
+    // A webhook's tags may be old: it can only add the rating. An answer may also take it away, but never the user's
+    // own: its tag may still be on the way, and a second rating would be refused.
+    let takes_away = applies && of_truth(origin) && !before.rated_here;
+    plan.rated = snapshot.rated_by_tag.filter(|rated| *rated != before.rated && (*rated || takes_away));
     plan.becomes_ticket = snapshot.is_ticket && !before.is_ticket;
 }
 
@@ -251,7 +254,9 @@ impl<'a> Binder<'a> {
         if seen.message.author.kind != AuthorKind::User {
             return None;
         }
-        let named = self.rows.iter().find(|row| self.of == Some(row.id.as_str()) && row.part_id.is_none());
+        // What opens a conversation is never the reply that its answer brings it with.
+        let may_be = |row: &Outbound| row.part_id.is_none() && (row.kind == Kind::Create || !seen.is_source);
+        let named = self.rows.iter().find(|row| self.of == Some(row.id.as_str()) && may_be(row));
         // One that is on its way before one that was given up: that came too late, if at all.
         let fitting = |blocks| self.rows.iter().find(|row| journal::blocks(row) == blocks && self.fits(row, seen));
         let row = named.or_else(|| fitting(true)).or_else(|| fitting(false))?;

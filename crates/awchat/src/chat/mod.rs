@@ -1,4 +1,4 @@
-//! The domain: conversations between a user and the operators, mirrored from Intercom.
+//! The domain: conversations between a user and the operators, tickets among them, mirrored from Intercom.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,16 +14,21 @@ use crate::store::Store;
 pub mod contacts;
 pub mod conversations;
 pub mod draft;
+pub mod erasure;
+pub mod export;
+pub mod feedback;
 pub mod followups;
 pub mod heads;
 pub mod journal;
 pub mod mirror;
+mod reopening;
 pub mod requests;
 pub mod sending;
 #[cfg(test)]
 mod simulation;
 pub mod sweep;
 pub mod sync;
+pub mod tickets;
 mod turns;
 pub mod view;
 
@@ -58,6 +63,10 @@ pub struct Settings {
     pub timeout: Duration,
     /// New conversations are assigned to this team.
     pub team_id: Option<String>,
+    /// Before a ticket's number: AW of AW-123.
+    pub ticket_prefix: String,
+    /// The workspace, where it is known: part of addresses in the inbox.
+    pub app_id: Option<String>,
 }
 
 impl Chat {

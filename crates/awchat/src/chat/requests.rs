@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::draft::Draft;
 use crate::error::{Error, Result};
 use crate::id::UserId;
+use crate::store::erasure::ERASED;
 
 /// The answer to a message that Intercom has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +22,18 @@ pub struct Sent {
 /// How sending ended, in words that several waiting requests can share.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
-    Sent { sent: Sent, row: String },
+    Sent {
+        sent: Sent,
+        row: String,
+    },
     Mismatch,
     NotFound,
     Refused,
-    Unavailable { retry_after_s: u64 },
+    /// Its user was erased meanwhile.
+    Erased,
+    Unavailable {
+        retry_after_s: u64,
+    },
     Failed,
 }
 
@@ -36,6 +44,7 @@ impl From<Outcome> for Result<Sent> {
             Outcome::Mismatch => Error::IdempotencyMismatch,
             Outcome::NotFound => Error::NotFound,
             Outcome::Refused => Error::Validation("body: refused by the support desk".to_owned()),
+            Outcome::Erased => Error::Unauthorized(ERASED),
             Outcome::Unavailable { retry_after_s } => Error::Unavailable { retry_after_s, cause: None },
             Outcome::Failed => Error::internal("a message could not be sent, see above"),
         })

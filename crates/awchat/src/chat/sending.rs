@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::draft::{Draft, opening};
+use super::draft::{Draft, Wish, opening};
 use super::journal::{self, Next, Patience};
 use super::mirror::Origin;
 use super::requests::{Identity, Outcome, Sent};
@@ -19,7 +19,7 @@ use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
-use crate::store::outbound::{Journal, Outbound};
+use crate::store::outbound::{Journal, Kind, Outbound};
 
 /// What a look at Intercom says of a row that had no end.
 enum Looked {
@@ -90,6 +90,10 @@ impl Chat {
         let chat = Arc::clone(self);
         self.tasks.spawn(async move {
             let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|error| {
+                // Nobody's row is refused or gone but an erased user's.
+                if matches!(error, Error::NotFound | Error::Unauthorized(_)) {
+                    return Outcome::Erased;
+                }
                 tracing::error!(cause = %error, source = ?std::error::Error::source(&error), "message not sent");
                 match error {
                     Error::Overloaded { retry_after_s } => Outcome::Unavailable { retry_after_s },
@@ -169,8 +173,14 @@ impl Chat {
             self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
             return Ok(Outcome::Unavailable { retry_after_s: 1 });
         }
+        let row_id = row.id.clone();
         match self.attempt(row, contact).await? {
             Attempted::Done(row) => self.tell(row).await,
+            Attempted::Refused { gone: true } if matches!(draft.wish, Wish::Clarify(_)) => {
+                // The conversation was our choice; the next time it is another.
+                self.store.forget_refused(&row_id).await?;
+                Ok(Outcome::Unavailable { retry_after_s: 1 })
+            }
             Attempted::Refused { gone: true } => Ok(Outcome::NotFound),
             Attempted::Refused { gone: false } => Ok(Outcome::Refused),
             Attempted::NotApplied(row, error) => {
@@ -286,7 +296,7 @@ impl Chat {
     /// by another node.
     async fn begin_again(&self, seen: &Outbound, asked: bool) -> Result<Begun> {
         let mut tx = self.store.begin().await?;
-        let row = tx.outbound(&seen.id).await?.ok_or_else(|| Error::internal("a row of the journal is gone"))?;
+        let row = tx.outbound(&seen.id).await?.ok_or(Error::NotFound)?;
         let Some(next) = journal::again(seen, row.clone(), asked, self.clock.now_ms()) else {
             return Ok(Begun::Not(row));
         };
@@ -337,6 +347,13 @@ impl Chat {
         let asked_ms = self.clock.now_ms();
         let of = Some(row.id.clone());
         let applied = match &row.conversation {
+            Some(ticket) if row.kind == Kind::TicketReply => {
+                let part = self.intercom.reply_to_ticket(ticket, contact, &row.body, &[]).await?;
+                match view::ticket::replied(ticket, &part) {
+                    Some(snapshot) => self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await,
+                    None => return Err(CallError::Ambiguous { answered: true }),
+                }
+            }
             Some(conversation) => {
                 let answer = self.intercom.reply(conversation, contact, &row.body, &[]).await?;
                 self.apply_answer(&answer, asked_ms, of).await
@@ -384,7 +401,7 @@ impl Chat {
     /// Takes a row on durably, unless it has been found at Intercom meanwhile; the row as it is then.
     async fn advance(&self, id: &str, step: impl FnOnce(Outbound) -> Outbound + Send) -> Result<Outbound> {
         let mut tx = self.store.begin().await?;
-        let row = tx.outbound(id).await?.ok_or_else(|| Error::internal("a row of the journal is gone"))?;
+        let row = tx.outbound(id).await?.ok_or(Error::NotFound)?;
         let next = if row.state == Journal::Sent { row.clone() } else { step(row.clone()) };
         if next != row {
             tx.update_outbound(&next).await?;

@@ -1,23 +1,55 @@
-//! What webhooks missed: the sweep over what changed at Intercom, a user's first visit, and the rare question about
+//! What webhooks missed: the sweep over conversations and tickets that changed at Intercom, a user's first visit, and the rare question about
 //! a conversation that somebody watches.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::view::{self, Snapshot};
+use super::view::{self, Snapshot, ticket::ticket};
 use super::{Chat, heads::Place};
 use crate::error::{Error, Result};
-use crate::id::{ConversationId, UserId};
-use crate::intercom::Class;
-use crate::store::conversations::Conversation;
+use crate::id::{ContactId, ConversationId, UserId};
+use crate::intercom::tickets::TicketPage;
+use crate::intercom::{CallError, Class};
 
 /// A refresh job that the sweep asked for.
 pub(super) const SWEPT: &str = "{\"swept\":true}";
-/// The mark of the last sweep that came to its end, Unix seconds.
-const MARK: &str = "sweep";
+/// What Intercom searches.
+#[derive(Clone, Copy)]
+enum Kind {
+    Conversations,
+    Tickets,
+}
+
+/// Whose, or which.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// What changed at or after this time, Unix seconds.
+    Since(i64),
+    /// What is this contact's.
+    Of(&'a ContactId),
+}
+
+/// How far a search has been read.
+#[derive(Default)]
+struct Pages {
+    seen: usize,
+    cursors: HashSet<String>,
+    cursor: Option<String>,
+}
+
+impl Kind {
+    /// The mark of the last sweep that came to its end, Unix seconds.
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Conversations => "sweep",
+            Self::Tickets => "sweep of tickets",
+        }
+    }
+}
+
 /// Sweeps overlap: Intercom's index lags.
 const OVERLAP_S: i64 = 300;
 /// No search has more pages than this: 150,000 conversations.
@@ -52,48 +84,107 @@ impl Watched {
 }
 
 impl Chat {
-    /// Looks at every conversation that changed at Intercom since the last sweep that came to its end, and asks for a
-    /// refresh of those of our users that the mirror does not have whole; how many. The first sweep of a new database
-    /// only sets the mark: a user's first visit brings what was before.
+    /// Looks at every conversation and ticket that changed at Intercom since the last sweep that came to its end, and
+    /// asks for a refresh of those of our users that the mirror does not have whole; how many. The first sweep of a new
+    /// database only sets the marks: a user's first visit brings what was before.
     ///
     /// # Errors
     /// When Intercom or the database fails: the mark stays, and the next sweep looks again.
     pub async fn sweep(&self) -> Result<usize> {
-        let began_s = self.clock.now_s();
-        let Some(mark_s) = self.store.mark(MARK).await? else {
-            self.store.set_mark(MARK, began_s).await?;
-            return Ok(0);
-        };
-        let since_s = mark_s - OVERLAP_S;
-        let (mut cursors, mut seen, mut asked) = (HashSet::new(), HashSet::new(), 0);
-        let mut cursor = None;
-        for _ in 0..MAX_PAGES {
-            let page = self.intercom.search_updated_since(since_s, cursor.as_deref()).await?;
-            for snapshot in page.conversations.iter().filter_map(view::snapshot) {
-                // Intercom searches by the day, and rows repeat from page to page.
-                if snapshot.updated_at >= since_s && seen.insert(snapshot.id.clone()) && self.lacks(&snapshot).await? {
-                    let now_ms = self.clock.now_ms();
-                    self.store.enqueue("refresh", snapshot.id.as_str(), SWEPT, now_ms, now_ms).await?;
-                    asked += 1;
-                }
-            }
-            cursor = page.next;
-            match &cursor {
-                Some(next) if cursors.insert(next.clone()) => {}
-                _ => break,
-            }
+        let mut asked = HashSet::new();
+        for kind in [Kind::Conversations, Kind::Tickets] {
+            self.sweep_over(kind, &mut asked).await?;
         }
-        self.store.set_mark(MARK, began_s).await?;
         self.work.notify_one();
-        Ok(asked)
+        Ok(asked.len())
     }
 
-    /// Whether it is one of our users' and the mirror may lack something of it.
+    /// When the last sweep that came to its end began, Unix milliseconds.
+    pub async fn swept_ms(&self) -> Result<Option<i64>> {
+        Ok(self.store.mark(Kind::Conversations.mark()).await?.map(|mark_s| mark_s.saturating_mul(1000)))
+    }
+
+    async fn sweep_over(&self, kind: Kind, asked: &mut HashSet<ConversationId>) -> Result<()> {
+        let began_s = self.clock.now_s();
+        let Some(mark_s) = self.store.mark(kind.mark()).await? else {
+            return self.store.set_mark(kind.mark(), began_s).await;
+        };
+        let since_s = mark_s - OVERLAP_S;
+        let (mut pages, mut seen) = (Pages::default(), HashSet::new());
+        while let Some(found) = self.next_page(kind, Wanted::Since(since_s), &mut pages).await? {
+            for snapshot in found {
+                // Intercom searches by the day, and rows repeat from page to page.
+                let is_new = changed_at(&snapshot) >= since_s && seen.insert(snapshot.id.clone());
+                if is_new && self.lacks(&snapshot).await? {
+                    let now_ms = self.clock.now_ms();
+                    self.store.enqueue("refresh", snapshot.id.as_str(), SWEPT, now_ms, now_ms).await?;
+                    asked.insert(snapshot.id);
+                }
+            }
+        }
+        self.store.set_mark(kind.mark(), began_s).await
+    }
+
+    /// The next page of a search; `None` after the last.
+    async fn next_page(&self, kind: Kind, wanted: Wanted<'_>, pages: &mut Pages) -> Result<Option<Vec<Snapshot>>> {
+        if pages.seen > 0 && pages.cursor.is_none() || pages.seen == MAX_PAGES {
+            return Ok(None);
+        }
+        let (found, next) = self.search(kind, wanted, pages.cursor.as_deref()).await?;
+        pages.seen += 1;
+        // One that was there before would lead round in a circle.
+        pages.cursor = next.filter(|next| pages.cursors.insert(next.clone()));
+        Ok(Some(found))
+    }
+
+    /// One page of a search, and where the next begins.
+    async fn search(
+        &self,
+        kind: Kind,
+        wanted: Wanted<'_>,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Snapshot>, Option<String>)> {
+        let intercom = &self.intercom;
+        Ok(match kind {
+            Kind::Conversations => {
+                let page = match wanted {
+                    Wanted::Since(unix_s) => intercom.search_updated_since(unix_s, cursor).await?,
+                    Wanted::Of(contact) => intercom.search_of_contact(contact, cursor, Class::Reconcile).await?,
+                };
+                (page.conversations.iter().filter_map(view::snapshot).collect(), page.next)
+            }
+            Kind::Tickets => {
+                let page = match wanted {
+                    Wanted::Since(unix_s) => intercom.search_tickets_updated_since(unix_s, cursor).await,
+                    Wanted::Of(contact) => intercom.search_tickets_of_contact(contact, cursor).await,
+                };
+                let page = match page {
+                    Err(CallError::Rejected { status, .. } | CallError::Auth { status }) => {
+                        tracing::debug!(status, "the workspace or its token has no tickets");
+                        TicketPage::default()
+                    }
+                    page => page?,
+                };
+                (page.tickets.iter().filter_map(|found| ticket(found, &[])).collect(), page.next)
+            }
+        })
+    }
+
+    /// Whether it is one of our users' and the mirror may lack something of it, or has what it must not have.
     async fn lacks(&self, found: &Snapshot) -> Result<bool> {
         let mut tx = self.store.begin().await?;
-        Ok(match tx.mirrored(&found.id).await? {
-            Some(mirrored) => !is_whole(&mirrored, found.updated_at),
-            None => tx.user_of(&found.contacts, &found.users).await?.is_some(),
+        let Some(mirrored) = tx.mirrored(&found.id).await? else {
+            return Ok(match tx.user_of(&found.contacts, &found.users).await? {
+                Some(user) if is_shown(found) => !tx.stays_erased(&user, &found.id, found.created_at).await?,
+                _ => false,
+            });
+        };
+        Ok(match &found.ticket {
+            None => !is_whole(mirrored.whole_at, mirrored.whole_ms, found.updated_at),
+            Some(seen) => tx
+                .mirrored_ticket(&found.id)
+                .await?
+                .is_none_or(|(ticket, _)| !is_whole(ticket.whole_at, ticket.whole_ms, seen.ticket.updated_at)),
         })
     }
 
@@ -120,31 +211,32 @@ impl Chat {
     }
 
     async fn take_over_now(&self, user: &UserId) -> Result<()> {
+        if self.has_contact_of_before(user).await? {
+            return Ok(());
+        }
         let now_ms = self.clock.now_ms();
         let Some(contact) = self.intercom.find_contact(user).await? else {
             return self.store.set_imported(user, now_ms).await;
         };
         self.store.set_contact(user, &contact.id, now_ms).await?;
-        let (mut found, mut cursors, mut cursor): (Vec<Snapshot>, HashSet<String>, _) = Default::default();
-        for _ in 0..MAX_PAGES {
-            let cursor_now: Option<String> = cursor;
-            let page = self.intercom.search_of_contact(&contact.id, cursor_now.as_deref(), Class::Reconcile).await?;
-            found.extend(page.conversations.iter().filter_map(view::snapshot));
-            cursor = page.next;
-            match &cursor {
-                Some(next) if cursors.insert(next.clone()) => {}
-                _ => break,
+        let mut found = BTreeMap::new();
+        for kind in [Kind::Conversations, Kind::Tickets] {
+            let mut pages = Pages::default();
+            while let Some(page) = self.next_page(kind, Wanted::Of(&contact.id), &mut pages).await? {
+                let shown = page.into_iter().filter(is_shown);
+                found.extend(shown.map(|shown| (shown.id.clone(), changed_at(&shown))));
             }
         }
-        found.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.updated_at));
-        for snapshot in &found {
-            self.store.enqueue("refresh", snapshot.id.as_str(), "{}", now_ms, now_ms).await?;
+        let mut found: Vec<(ConversationId, i64)> = found.into_iter().collect();
+        found.sort_by_key(|(_, changed_at)| std::cmp::Reverse(*changed_at));
+        for (id, _) in &found {
+            self.store.enqueue("refresh", id.as_str(), "{}", now_ms, now_ms).await?;
         }
         self.store.set_imported(user, now_ms).await?;
         // The jobs bring it all; the newest are worth a short wait.
         let newest = async {
-            for snapshot in found.iter().take(AT_ONCE) {
-                let _ = self.refresh(&snapshot.id, Class::Reconcile).await;
+            for (id, _) in found.iter().take(AT_ONCE) {
+                let _ = self.refresh(id, Class::Reconcile).await;
             }
         };
         tokio::select! {
@@ -185,9 +277,18 @@ impl Chat {
     }
 }
 
-/// Whether nothing can have happened up to `updated_at` that is not here: what is here was asked for when that
-/// second was over.
-pub(super) fn is_whole(mirrored: &Conversation, updated_at: i64) -> bool {
+fn is_shown(found: &Snapshot) -> bool {
+    found.ticket.as_ref().is_none_or(|ticket| ticket.is_shown)
+}
+
+/// When it last changed: a ticket has times of its own.
+fn changed_at(found: &Snapshot) -> i64 {
+    found.ticket.as_ref().map_or(found.updated_at, |seen| seen.ticket.updated_at)
+}
+
+/// Whether nothing can have happened up to `updated_at` that is not here: what is here (up to `whole_at`) was asked for
+/// when that second was over.
+pub(super) fn is_whole(whole_at: i64, whole_ms: i64, updated_at: i64) -> bool {
     let second_over_ms = (updated_at + 1) * 1000 + CLOCK_DIFFERENCE_MS;
-    updated_at <= mirrored.whole_at && mirrored.whole_ms >= second_over_ms
+    updated_at <= whole_at && whole_ms >= second_over_ms
 }

@@ -3,13 +3,15 @@
 //! A webhook is a hint: its content is applied at once, so that a message is here within one commit, and what
 //! it told us that is not our own doing is asked for again at Intercom, coalesced.
 
+use std::sync::Arc;
+
 use super::heads::Head;
-use super::mirror::{self, Origin, Plan, Put, PutKind};
+use super::mirror::{self, Origin, Plan, Put, PutKind, TicketPlan};
 use super::view::{self, Event, Snapshot};
 use super::{Chat, draft};
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
-use crate::intercom::{Class, wire};
+use crate::intercom::{CallError, Class, wire};
 use crate::model::{AuthorKind, State, Topic};
 use crate::store::Tx;
 use crate::store::conversations::Conversation;
@@ -40,6 +42,9 @@ const GIVE_UP: i64 = 150;
 impl Chat {
     /// Stores a webhook whose signature holds; `false` if it was here before. The worker applies it.
     pub async fn receive(&self, id: &str, topic: &str, raw: &str) -> Result<bool> {
+        if self.is_of_erased(raw).await? {
+            return Ok(true);
+        }
         let is_new = self.store.receive(id, topic, raw, self.clock.now_ms()).await?;
         self.received.notify_one();
         Ok(is_new)
@@ -100,17 +105,48 @@ impl Chat {
         self.store.enqueue("refresh", id.as_str(), "{}", now_ms + COALESCE_MS, now_ms).await
     }
 
-    /// Reads the conversation at Intercom into the mirror.
+    /// Reads the conversation at Intercom into the mirror, and the ticket that it is, if it is one.
     pub async fn refresh(&self, id: &ConversationId, class: Class) -> Result<Applied> {
         // One at a time: answers that overtake each other could not be told apart within a second.
         let _turn = self.turns.take(&format!("refresh {id}")).await;
         let asked_ms = self.clock.now_ms();
-        match self.intercom.conversation(id, class).await? {
-            Some(conversation) => self.apply_answer(&conversation, asked_ms, None).await,
-            None => {
+        let found = self.intercom.conversation(id, class).await?;
+        let conversation = found.as_ref().and_then(view::snapshot);
+        if found.is_some() && conversation.is_none() {
+            return Ok(Applied::Unchanged);
+        }
+        let is_ticket = match &conversation {
+            Some(conversation) => conversation.is_ticket || self.store.is_ticket(id).await?,
+            None => true,
+        };
+        let ticket = if is_ticket { self.intercom.ticket(id, class).await? } else { None };
+        let as_ticket = match &ticket {
+            Some(ticket) => view::ticket::ticket(ticket, &self.states_for(ticket, class).await?),
+            None => None,
+        };
+        let snapshot = match (conversation, as_ticket) {
+            (Some(conversation), Some(ticket)) => conversation.with_ticket(ticket),
+            // Without what it is as a ticket, it would be in no list at all.
+            (Some(conversation), None) => Snapshot { is_ticket: false, ..conversation },
+            (None, Some(ticket)) => ticket.alone(),
+            (None, None) if ticket.is_some() => return Ok(Applied::Unchanged),
+            (None, None) => {
                 self.gone(id).await?;
-                Ok(Applied::Unchanged)
+                return Ok(Applied::Unchanged);
             }
+        };
+        self.apply(&snapshot, &Origin::Answer { asked_ms, of: None }).await
+    }
+
+    /// The workspace's states, where the ticket does not name those that it can have. A workspace that does not tell
+    /// them gets the usual labels.
+    pub(super) async fn states_for(&self, ticket: &wire::Ticket, class: Class) -> Result<Arc<[wire::TicketState]>> {
+        if view::ticket::names_its_states(ticket) {
+            return Ok(Arc::default());
+        }
+        match self.intercom.ticket_states(class).await {
+            Err(CallError::Rejected { .. } | CallError::Auth { .. }) => Ok(Arc::default()),
+            states => Ok(states?),
         }
     }
 
@@ -136,32 +172,60 @@ impl Chat {
 
     /// Brings the mirror up to a snapshot in one transaction and publishes the head it leaves.
     pub async fn apply(&self, snapshot: &Snapshot, origin: &Origin) -> Result<Applied> {
+        if snapshot.ticket.as_ref().is_some_and(|ticket| !ticket.is_shown) {
+            return self.withdraw(&snapshot.id, origin).await;
+        }
         let now_ms = self.clock.now_ms();
         let mut tx = self.store.begin().await?;
         let Some(base) = base(&mut tx, snapshot, origin, now_ms).await? else { return Ok(Applied::NotOurs) };
         let ids: Vec<&str> = snapshot.messages.iter().map(|seen| seen.message.id.as_str()).collect();
         let known = tx.known(&snapshot.id, &ids).await?;
         let plan = mirror::plan(&base.conversation, &known, &base.rows, snapshot, origin);
-        if plan.is_empty() && !base.is_new {
+        let ticket = match &snapshot.ticket {
+            Some(seen) => mirror::plan_ticket(tx.mirrored_ticket(&snapshot.id).await?.as_ref(), seen, origin),
+            None => TicketPlan::default(),
+        };
+        let ask = plan.ask || ticket.ask;
+        if plan.is_empty() && !ticket.shows && !base.is_new {
             if let Some((whole_at, whole_ms)) = plan.whole {
                 tx.set_whole(&snapshot.id, whole_at, whole_ms).await?;
+            }
+            write_ticket(&mut tx, &snapshot.id, &ticket).await?;
+            if plan.whole.is_some() || ticket.write.is_some() {
                 tx.commit().await?;
             }
-            return Ok(if plan.ask { Applied::Changed { ask: true } } else { Applied::Unchanged });
+            return Ok(if ask { Applied::Changed { ask } } else { Applied::Unchanged });
         }
-        let changed = self.write(&mut tx, &base, &plan, *origin != Origin::Webhook, now_ms).await?;
+        write_ticket(&mut tx, &snapshot.id, &ticket).await?;
+        if (plan.becomes_ticket || base.is_new && snapshot.is_ticket) && snapshot.ticket.is_none() {
+            // It has left the list of conversations, and comes to that of tickets once it is known what it is.
+            tx.enqueue("refresh", snapshot.id.as_str(), "{}", now_ms, now_ms).await?;
+        }
+        let polished = *origin != Origin::Webhook;
+        let changed = self.write(&mut tx, &base, &plan, Arrival { polished, as_ticket: ticket.shows, now_ms }).await?;
         tx.commit().await?;
         if !changed.hidden {
             self.heads.publish(&snapshot.id, Head::from(&changed));
         }
         self.work.notify_one();
-        Ok(Applied::Changed { ask: plan.ask })
+        Ok(Applied::Changed { ask })
     }
 
-    /// `polished`: the content has Intercom's formatting.
-    async fn write(&self, tx: &mut Tx, base: &Base, plan: &Plan, polished: bool, now_ms: i64) -> Result<Conversation> {
+    /// A ticket that its user must not see, or no longer: nothing of it is kept. A hint may be old, so Intercom is asked.
+    async fn withdraw(&self, id: &ConversationId, origin: &Origin) -> Result<Applied> {
+        if self.store.begin().await?.mirrored(id).await?.is_none() {
+            return Ok(Applied::NotOurs);
+        }
+        if *origin != Origin::Webhook {
+            self.gone(id).await?;
+        }
+        Ok(Applied::Changed { ask: *origin == Origin::Webhook })
+    }
+
+    async fn write(&self, tx: &mut Tx, base: &Base, plan: &Plan, arrival: Arrival) -> Result<Conversation> {
+        let Arrival { polished, as_ticket, now_ms } = arrival;
         let mut changed = base.conversation.clone();
-        if plan.state.is_some() || plan.rated.is_some() {
+        if plan.state.is_some() || plan.rated.is_some() || as_ticket {
             tx.next_position(&changed.id, now_ms).await?;
         }
         for put in &plan.put {
@@ -218,8 +282,27 @@ impl Chat {
             ..row
         };
         tx.update_outbound(&sent).await?;
-        self.follow_up(tx, &sent, now_ms).await
+        self.follow_up(tx, &sent, put, now, now_ms).await
     }
+}
+
+/// How news comes into the mirror.
+struct Arrival {
+    /// The content has Intercom's formatting.
+    polished: bool,
+    /// The ticket shows something new.
+    as_ticket: bool,
+    now_ms: i64,
+}
+
+async fn write_ticket(tx: &mut Tx, id: &ConversationId, plan: &TicketPlan) -> Result<()> {
+    if let Some(ticket) = &plan.write {
+        tx.put_ticket(id, ticket).await?;
+    }
+    for change in &plan.changes {
+        tx.add_ticket_change(id, change).await?;
+    }
+    Ok(())
 }
 
 /// What a snapshot is held against.
@@ -236,6 +319,9 @@ async fn base(tx: &mut Tx, snapshot: &Snapshot, origin: &Origin, now_ms: i64) ->
         return Ok(Some(Base { conversation, rows, is_new: false }));
     }
     let Some(user) = tx.user_of(&snapshot.contacts, &snapshot.users).await? else { return Ok(None) };
+    if tx.stays_erased(&user, &snapshot.id, snapshot.created_at).await? {
+        return Ok(None);
+    }
     let rows = tx.outbound_candidates(&user, &snapshot.id, true).await?;
     let opening = mirror::creator(&rows, snapshot, origin).map(draft::opening).transpose()?.unwrap_or_default();
     let mut conversation = first(snapshot, user, opening.topic, opening.source_hidden, now_ms);
@@ -262,6 +348,7 @@ pub(super) fn first(
         state,
         snoozed_until: snapshot.snoozed_until.filter(|_| state == State::Snoozed),
         rated: snapshot.rated_by_tag.unwrap_or(false),
+        rated_here: false,
         is_ticket: snapshot.is_ticket,
         topic,
         source_hidden,
@@ -286,8 +373,8 @@ fn arrival_ms(created_at: i64, now_ms: i64) -> i64 {
     if now_ms - created_ms > HISTORY_MS { created_ms } else { now_ms }
 }
 
-impl From<crate::intercom::CallError> for Error {
-    fn from(cause: crate::intercom::CallError) -> Self {
+impl From<CallError> for Error {
+    fn from(cause: CallError) -> Self {
         let retry_after_s = cause.retry_after().map_or(1, |wait| wait.as_secs() + 1);
         Self::Unavailable { retry_after_s, cause: Some(Box::new(cause)) }
     }

@@ -14,8 +14,10 @@ use crate::model::{Attachment, Author, AuthorKind, Message, State};
 mod html;
 #[cfg(test)]
 mod tests;
+pub mod ticket;
 
 pub use html::{clean_html, html_of_plain, normalised_html, normalised_text, text_of};
+pub use ticket::TicketView;
 
 /// The label that says that the user has rated begins with this, whatever the case.
 const RATED_TAG: &str = "csat";
@@ -39,8 +41,10 @@ pub struct Snapshot {
     pub updated_at: i64,
     /// Whether a label says that the user has rated; `None` if the labels are absent.
     pub rated_by_tag: Option<bool>,
-    /// It is a Customer ticket.
+    /// It is a ticket.
     pub is_ticket: bool,
+    /// What it is as a ticket, if that was told.
+    pub ticket: Option<TicketView>,
     /// The title, if it is not empty.
     pub title: Option<String>,
     /// What the user may see: the source, then the parts, oldest first by time and number. A notification carries
@@ -135,6 +139,7 @@ pub fn event(notification: &wire::Notification) -> Event {
         "contact.deleted" | "contact.archived" => {
             contact(item).map_or(Event::Ignored, |(id, _)| Event::ContactGone(id))
         }
+        topic if topic.starts_with("ticket.") => ticket::event(topic, item),
         _ => refresh(item),
     }
 }
@@ -150,7 +155,7 @@ pub fn snapshot(conversation: &wire::Conversation) -> Option<Snapshot> {
         .flat_map(|parts| &parts.conversation_parts)
         .filter_map(|part| seen(&id, part, created_at, false))
         .collect();
-    messages.sort_by_cached_key(|seen| (seen.message.created_at, seen.message.id.parse().unwrap_or(u128::MAX)));
+    messages.sort_by_cached_key(by_age);
     let source = source.and_then(|source| seen(&id, source, created_at, true));
     let contacts = || conversation.contacts.iter().flat_map(|list| &list.contacts).chain(&conversation.user);
     Some(Snapshot {
@@ -168,6 +173,7 @@ pub fn snapshot(conversation: &wire::Conversation) -> Option<Snapshot> {
         title: conversation.title.as_deref().map(text_of).filter(|title| !title.is_empty()),
         messages: source.into_iter().chain(messages).collect(),
         total_parts: parts.and_then(|parts| parts.total_count),
+        ticket: None,
         id,
     })
 }
@@ -206,7 +212,13 @@ pub fn opened(created: Created, contact: &ContactId, name: Option<String>, text:
         title: None,
         messages: vec![source],
         total_parts: None,
+        ticket: None,
     }
+}
+
+/// The order of messages: the opening one, then by Intercom's seconds and numbers.
+fn by_age(seen: &Seen) -> (bool, i64, u128) {
+    (!seen.is_source, seen.message.created_at, seen.message.id.parse().unwrap_or(u128::MAX))
 }
 
 /// A part as a message, if the user may see it.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::send::Answer;
 use super::{CallError, Class, Intercom, wire};
-use crate::id::{ContactId, UserId};
+use crate::id::{self, ContactId, UserId};
 
 /// Intercom resolves chains of merges up to this length (its description of `GET /contacts/{id}`).
 const MERGE_HOPS: usize = 3;
@@ -174,6 +174,25 @@ impl Intercom {
             let Some(suspect) = suspect else { return answer.ok().map(|()| refused) };
             patch.drop(suspect);
             refused.push(suspect);
+        }
+    }
+
+    /// Deletes a contact for good; one that is gone already is gone.
+    ///
+    /// Intercom may keep a deleted contact in the way of its external id for days, so it is given another one first.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn delete_contact(&self, id: &ContactId) -> Result<(), CallError> {
+        let path = ["contacts", id.as_str()];
+        let anonymous = json!({ "external_id": format!("erased-{}", id::random()) });
+        let renamed = self.send(&self.call(Method::PUT, &path, Class::Reconcile, &anonymous).repeatable()).await?;
+        if let Err(error) = renamed.ok() {
+            tracing::info!(cause = %error, "a contact was not renamed before its deletion");
+        }
+        match self.send(&self.delete(&path, Class::Reconcile)).await?.ok() {
+            Err(CallError::Rejected { status: 404 | 410, .. }) => Ok(()),
+            done => done,
         }
     }
 

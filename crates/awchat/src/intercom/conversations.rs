@@ -115,13 +115,7 @@ impl Intercom {
     }
 
     async fn search(&self, filter: Value, starting_after: Option<&str>, class: Class) -> Result<Page, CallError> {
-        let mut request = json!({
-            "query": { "operator": "AND", "value": [filter] },
-            "pagination": { "per_page": PER_PAGE },
-        });
-        if let Some(cursor) = starting_after {
-            request["pagination"]["starting_after"] = cursor.into();
-        }
+        let request = searching(filter, PER_PAGE, starting_after);
         let call = self.call(Method::POST, &["conversations", "search"], class, &request).reading();
         let list: wire::ConversationList = self.send(&call).await?.json()?;
         let next = list.pages.and_then(|pages| pages.next).and_then(|next| next.starting_after);
@@ -253,12 +247,24 @@ impl Intercom {
         self.send(&self.call(Method::POST, &path, class, request).repeatable()).await
     }
 
-    fn admin_id(&self) -> &str {
+    pub(super) fn admin_id(&self) -> &str {
         &self.0.settings.admin_id
     }
 }
 
-fn attach(request: &mut Value, urls: &[String]) {
+/// The body of a search.
+pub(super) fn searching(filter: Value, per_page: u32, starting_after: Option<&str>) -> Value {
+    let mut request = json!({
+        "query": { "operator": "AND", "value": [filter] },
+        "pagination": { "per_page": per_page },
+    });
+    if let Some(cursor) = starting_after {
+        request["pagination"]["starting_after"] = cursor.into();
+    }
+    request
+}
+
+pub(super) fn attach(request: &mut Value, urls: &[String]) {
     if !urls.is_empty() {
         request["attachment_urls"] = urls.into();
     }

@@ -25,6 +25,7 @@ mod send;
 pub mod signature;
 #[cfg(test)]
 mod tests;
+pub mod tickets;
 pub mod wire;
 
 pub use breaker::{Circuit, Reason};
@@ -66,6 +67,7 @@ struct Shared {
     bulkheads: Bulkheads,
     /// Tag ids by name in lower case.
     tags: Cache<String, String>,
+    ticket_states: Mutex<tickets::KnownStates>,
 }
 
 /// What decides whether a call may go.
@@ -193,7 +195,9 @@ impl Intercom {
         };
         let bulkheads = Bulkheads { writes: Semaphore::new(32), reads: Semaphore::new(16), sweeps: Semaphore::new(4) };
         let (guard, opened, tags) = (Mutex::new(guard), Notify::new(), Cache::new(KNOWN_TAGS));
-        Ok(Self(Arc::new(Shared { base, http, settings, clock, guard, opened, bulkheads, tags })))
+        let ticket_states = Mutex::new(None);
+        let shared = Shared { base, http, settings, clock, guard, opened, bulkheads, tags, ticket_states };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// The workspace and the token's owner. Also what the probe calls.

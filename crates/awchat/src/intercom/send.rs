@@ -74,6 +74,11 @@ impl Intercom {
         Call { method: Method::GET, url: self.url(path), body: None, class, reads: true, repeatable: true }
     }
 
+    /// A `DELETE`, which may happen twice.
+    pub(super) fn delete(&self, path: &[&str], class: Class) -> Call {
+        Call { method: Method::DELETE, url: self.url(path), body: None, class, reads: false, repeatable: true }
+    }
+
     /// A call with a JSON body.
     pub(super) fn call(&self, method: Method, path: &[&str], class: Class, body: &impl Serialize) -> Call {
         let body = serde_json::to_vec(body).expect("our requests are plain maps with text keys");
@@ -215,8 +220,10 @@ impl Exchange {
         match self {
             Self::Unreachable | Self::Broken { .. } => Outcome::Failure,
             Self::Answered { status, body, .. } => match status.as_u16() {
-                // A right that the acting teammate lacks: no reason to stop everybody's chat.
-                403 if refusal(body).code.as_deref() == Some("action_forbidden") => Outcome::Success,
+                // A right that the acting teammate lacks, or tickets that the plan lacks: no reason to stop everybody's chat.
+                403 if matches!(refusal(body).code.as_deref(), Some("action_forbidden" | "api_plan_restricted")) => {
+                    Outcome::Success
+                }
                 401..=403 => Outcome::Auth,
                 408 | 500.. => Outcome::Failure,
                 _ => Outcome::Success,

@@ -217,8 +217,9 @@ async fn an_open_circuit_refuses_at_once_and_the_probe_closes_it() {
 #[tokio::test]
 async fn refused_credentials_open_the_circuit_and_a_forbidden_chore_does_not() {
     let forbidden = |code: &str| refusal(403, code, "x");
-    let script = Script::of([forbidden("action_forbidden"), forbidden("api_plan_restricted")]);
-    for expected in [Ok(()), Err(Reason::Auth)] {
+    let codes = ["action_forbidden", "api_plan_restricted", "forbidden"];
+    let script = Script::of(codes.map(forbidden));
+    for expected in [Ok(()), Ok(()), Err(Reason::Auth)] {
         let error = script.intercom.note(&conversation(), "x").await.expect_err("forbidden");
         assert!(matches!(error, CallError::Auth { status: 403 }));
         let circuit = match script.intercom.status().circuit {

@@ -9,8 +9,10 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::Value;
 
+mod ticket;
 mod tolerant;
 
+pub use ticket::{AttributeDefinition, List, StateOf, Ticket, TicketList, TicketParts, TicketState, TicketType};
 pub use tolerant::Id;
 use tolerant::{tolerant, tolerant_list};
 
@@ -174,7 +176,7 @@ pub struct Parts {
     pub total_count: Option<u64>,
 }
 
-/// A part of a conversation, or its source (which has neither `part_type` nor times).
+/// A part of a conversation or ticket, or a conversation's source (which has neither `part_type` nor times).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Part {
@@ -205,6 +207,12 @@ pub struct Part {
     /// The app that created the part, if it came through the API.
     #[serde(deserialize_with = "tolerant")]
     pub app_package_code: Option<String>,
+    /// What a ticket became by it.
+    #[serde(deserialize_with = "tolerant")]
+    pub ticket_state: Option<StateOf>,
+    /// What a ticket was before it.
+    #[serde(deserialize_with = "tolerant")]
+    pub previous_ticket_state: Option<StateOf>,
     /// Holds the options of a quick reply.
     #[serde(deserialize_with = "tolerant")]
     pub metadata: Option<Metadata>,

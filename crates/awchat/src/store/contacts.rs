@@ -33,6 +33,7 @@ impl Store {
     /// Remembers the user's contact; a contact that stood for somebody else moves.
     pub async fn set_contact(&self, user: &UserId, contact: &ContactId, now_ms: i64) -> Result<()> {
         let mut tx = self.begin().await?;
+        tx.refuse_erased(user).await?;
         sqlx::query("update contact set contact_id = null where contact_id = $1 and user_id <> $2")
             .bind(contact.as_str())
             .bind(user.as_str())
@@ -71,15 +72,17 @@ impl Store {
 
     /// Remembers that the user's earlier conversations are here, or that there are none.
     pub async fn set_imported(&self, user: &UserId, now_ms: i64) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.refuse_erased(user).await?;
         sqlx::query(
             "insert into contact (user_id, imported_ms, created_ms) values ($1, $2, $2)
              on conflict (user_id) do update set imported_ms = excluded.imported_ms",
         )
         .bind(user.as_str())
         .bind(now_ms)
-        .execute(&self.write)
+        .execute(tx.conn())
         .await?;
-        Ok(())
+        tx.commit().await
     }
 }
 

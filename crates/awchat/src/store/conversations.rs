@@ -18,6 +18,8 @@ pub struct Conversation {
     pub snoozed_until: Option<i64>,
     /// It was rated.
     pub rated: bool,
+    /// It was rated by the user, here: what tags it has at Intercom does not matter any more.
+    pub rated_here: bool,
     /// It is also a Customer ticket, and listed there.
     pub is_ticket: bool,
     /// The topic it was begun with.
@@ -48,22 +50,23 @@ pub struct Conversation {
     pub revision: i64,
 }
 
-/// Where a list goes on: the last row's order.
+/// Where a list goes on: the last row's place in its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListCursor {
-    /// The row's `active_ms`.
-    pub active_ms: i64,
+    /// What the list is ordered by: a conversation's `active_ms`, a ticket's `created_at`.
+    pub at: i64,
     /// The row's id, which breaks ties.
     pub id: ConversationId,
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     id: String,
     user_id: String,
     state: String,
     snoozed_until: Option<i64>,
     rated: i64,
+    rated_here: i64,
     is_ticket: i64,
     topic_main: Option<String>,
     topic_sub: Option<String>,
@@ -92,6 +95,7 @@ impl TryFrom<Row> for Conversation {
             state: State::parse(&row.state).ok_or_else(damaged)?,
             snoozed_until: row.snoozed_until,
             rated: row.rated != 0,
+            rated_here: row.rated_here != 0,
             is_ticket: row.is_ticket != 0,
             topic: row.topic_main.map(|main| Topic { main, sub: row.topic_sub }),
             source_hidden: row.source_hidden != 0,
@@ -129,7 +133,7 @@ impl Store {
         after: Option<&ListCursor>,
         limit: i64,
     ) -> Result<Vec<(Conversation, Option<Message>)>> {
-        let (active_ms, id) = after.map_or((i64::MAX, ""), |cursor| (cursor.active_ms, cursor.id.as_str()));
+        let (active_ms, id) = after.map_or((i64::MAX, ""), |cursor| (cursor.at, cursor.id.as_str()));
         let rows: Vec<Row> = sqlx::query_as(
             "select * from conversation where user_id = $1 and is_ticket = 0 and hidden = 0
                and (active_ms < $2 or (active_ms = $2 and id < $3))
@@ -160,6 +164,18 @@ impl Store {
         .fetch_one(&self.read)
         .await?;
         Ok(total)
+    }
+
+    /// The user's open conversation, no ticket, with the latest activity.
+    pub async fn latest_open(&self, user: &UserId) -> Result<Option<ConversationId>> {
+        let row: Option<(String,)> = sqlx::query_as(
+            "select id from conversation where user_id = $1 and is_ticket = 0 and hidden = 0 and state = 'open'
+             order by active_ms desc, id desc limit 1",
+        )
+        .bind(user.as_str())
+        .fetch_optional(&self.read)
+        .await?;
+        Ok(row.and_then(|(id,)| ConversationId::parse(&id)))
     }
 
     /// Marks all of the user's conversation as read; the conversation as it is then, or `None` if it is not there.
@@ -234,7 +250,7 @@ impl Tx {
         let row: Row = sqlx::query_as(
             "update conversation set user_id = $2, state = $3, snoozed_until = $4, rated = $5, is_ticket = $6,
                updated_at = $7, truth_ms = $8, active_ms = $9, read_position = $10, whole_at = $11, whole_ms = $12,
-               revision = revision + 1,
+               rated_here = $13, revision = revision + 1,
                unread = (select cast(count(*) as bigint) from message where conversation_id = $1
                          and author <> 'user' and hidden = 0 and redacted = 0 and arrived > $10)
              where id = $1 returning *",
@@ -251,6 +267,7 @@ impl Tx {
         .bind(changed.read_position)
         .bind(changed.whole_at)
         .bind(changed.whole_ms)
+        .bind(flag(changed.rated_here))
         .fetch_one(self.conn())
         .await?;
         row.try_into()
@@ -270,9 +287,15 @@ impl Tx {
         Ok(())
     }
 
-    /// Removes a conversation that was deleted at Intercom, with its messages.
+    /// Removes a conversation that was deleted at Intercom, with its messages, and the ticket that it is.
     pub async fn delete_conversation(&mut self, id: &ConversationId) -> Result<()> {
-        sqlx::query("delete from message where conversation_id = $1").bind(id.as_str()).execute(self.conn()).await?;
+        for rows in [
+            "delete from message where conversation_id = $1",
+            "delete from ticket where conversation_id = $1",
+            "delete from ticket_change where conversation_id = $1",
+        ] {
+            sqlx::query(rows).bind(id.as_str()).execute(self.conn()).await?;
+        }
         sqlx::query("delete from conversation where id = $1").bind(id.as_str()).execute(self.conn()).await?;
         Ok(())
     }

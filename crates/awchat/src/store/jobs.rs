@@ -70,6 +70,16 @@ impl Store {
         Ok(row.is_some())
     }
 
+    /// Whether a job is still to be done.
+    pub async fn has_job(&self, kind: &str, subject: &str) -> Result<bool> {
+        let row: Option<(i64,)> = sqlx::query_as("select due_ms from job where kind = $1 and subject = $2")
+            .bind(kind)
+            .bind(subject)
+            .fetch_optional(&self.read)
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// The job is done, unless it was asked for again meanwhile: then it is due at once.
     pub async fn finish_job(&self, job: &Job) -> Result<()> {
         let mut tx = self.begin().await?;

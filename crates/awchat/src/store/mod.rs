@@ -16,10 +16,16 @@ use crate::error::{Error, Result};
 
 pub mod contacts;
 pub mod conversations;
+pub mod devices;
+pub mod erasure;
+pub mod export;
+pub mod feedback;
 pub mod inbox;
 pub mod jobs;
 pub mod messages;
 pub mod outbound;
+pub mod reports;
+pub mod tickets;
 
 /// The database.
 #[derive(Clone, Debug)]
@@ -27,12 +33,13 @@ pub struct Store {
     write: AnyPool,
     read: AnyPool,
     engine: Engine,
+    tombstones: erasure::Tombstones,
     /// Keeps a second process off a SQLite database: it would take our messages in flight for a dead process's.
     _lock: Option<Arc<File>>,
 }
 
 /// A transaction that may write; dropped without [`Tx::commit`], it leaves nothing.
-pub struct Tx(Transaction<'static, Any>);
+pub struct Tx(Transaction<'static, Any>, erasure::Tombstones);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Engine {
@@ -48,38 +55,77 @@ impl Store {
     /// When the database cannot be reached or its schema is not ours.
     pub async fn open(url: &str) -> Result<Self> {
         sqlx::any::install_default_drivers();
-        let store = match url.strip_prefix("sqlite://") {
-            Some(path) => Self::open_sqlite(path).await?,
-            None => Self::open_postgres(url).await?,
+        let (pools, lock) = match sqlite_path(url) {
+            Some(path) => {
+                if let Some(folder) = Path::new(path).parent() {
+                    std::fs::create_dir_all(folder).map_err(Error::internal)?;
+                }
+                let lock = lock(path)?;
+                let pools = sqlite(path, "rwc").await?;
+                restrict_to_owner(path)?;
+                (pools, Some(Arc::new(lock)))
+            }
+            None => (postgres(url).await?, None),
         };
-        sqlx::migrate!().run(&store.write).await.map_err(Error::internal)?;
-        Ok(store)
+        sqlx::migrate!().run(&pools.0).await.map_err(Error::internal)?;
+        Self::with(pools, lock).await
     }
 
-    async fn open_sqlite(path: &str) -> Result<Self> {
-        let path = path.split('?').next().unwrap_or(path);
-        if let Some(folder) = Path::new(path).parent() {
-            std::fs::create_dir_all(folder).map_err(Error::internal)?;
-        }
-        let lock = lock(path)?;
-        let url = format!("sqlite://{path}?mode=rwc");
-        let write = sqlite_pool(1, SQLITE_WRITER).connect(&url).await?;
-        restrict_to_owner(path)?;
-        let read = sqlite_pool(4, SQLITE_READER).connect(&url).await?;
-        Ok(Self { write, read, engine: Engine::Sqlite, _lock: Some(Arc::new(lock)) })
+    /// Opens the database at `url` beside the process that uses it, to read alone.
+    ///
+    /// # Errors
+    /// When there is no database, or it cannot be read.
+    pub async fn open_to_read(url: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let (engine, options, url) = match sqlite_path(url) {
+            Some(path) => {
+                // Not `mode=ro`: a reader of a write-ahead log writes to the index beside it.
+                (Engine::Sqlite, sqlite_pool(1, SQLITE_READER), format!("sqlite://{path}?mode=rw"))
+            }
+            None => {
+                let options = AnyPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE);
+                let read_only = "set default_transaction_read_only = on";
+                let options = options.after_connect(move |connection, _| {
+                    Box::pin(async move { sqlx::raw_sql(read_only).execute(connection).await.map(|_| ()) })
+                });
+                (Engine::Postgres, options, url.to_owned())
+            }
+        };
+        let pool = options.connect(&url).await?;
+        let tombstones = erasure::Tombstones::read(&pool).await?;
+        Ok(Self { write: pool.clone(), read: pool, engine, tombstones, _lock: None })
     }
 
-    async fn open_postgres(url: &str) -> Result<Self> {
-        let pool = AnyPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE).connect(url).await?;
-        Ok(Self { write: pool.clone(), read: pool, engine: Engine::Postgres, _lock: None })
+    /// Opens a database that is there, beside the server that may have it open: to ask the server for something.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when there is none.
+    pub async fn open_beside(url: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let pools = match sqlite_path(url) {
+            Some(path) => sqlite(path, "rw").await?,
+            None => postgres(url).await?,
+        };
+        Self::with(pools, None).await
+    }
+
+    /// Whether a process has this database open as its own; never known of PostgreSQL.
+    pub fn is_in_use(url: &str) -> Option<bool> {
+        sqlite_path(url).map(|path| lock(path).is_err())
+    }
+
+    async fn with((write, read, engine): (AnyPool, AnyPool, Engine), lock: Option<Arc<File>>) -> Result<Self> {
+        let tombstones = erasure::Tombstones::open(&write).await?;
+        Ok(Self { write, read, engine, tombstones, _lock: lock })
     }
 
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(Tx(match self.engine {
+        let transaction = match self.engine {
             Engine::Sqlite => self.write.begin_with("begin immediate").await?,
             Engine::Postgres => self.write.begin().await?,
-        }))
+        };
+        Ok(Tx(transaction, self.tombstones.clone()))
     }
 
     /// Whether the database takes a write now.
@@ -132,13 +178,35 @@ impl Tx {
     fn conn(&mut self) -> &mut sqlx::AnyConnection {
         &mut self.0
     }
+
+    fn tombstones(&self) -> &erasure::Tombstones {
+        &self.1
+    }
+}
+
+async fn postgres(url: &str) -> Result<(AnyPool, AnyPool, Engine)> {
+    let pool = AnyPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE).connect(url).await?;
+    Ok((pool.clone(), pool, Engine::Postgres))
+}
+
+async fn sqlite(path: &str, mode: &str) -> Result<(AnyPool, AnyPool, Engine)> {
+    let url = format!("sqlite://{path}?mode={mode}");
+    let write = sqlite_pool(1, SQLITE_WRITER).connect(&url).await?;
+    let read = sqlite_pool(4, SQLITE_READER).connect(&url).await?;
+    Ok((write, read, Engine::Sqlite))
+}
+
+fn sqlite_path(url: &str) -> Option<&str> {
+    let path = url.strip_prefix("sqlite://")?;
+    Some(path.split('?').next().unwrap_or(path))
 }
 
 const ACQUIRE: Duration = Duration::from_secs(2);
 
-/// FULL: at NORMAL a power cut loses acknowledged rows.
+/// FULL: at NORMAL a power cut loses acknowledged rows. What is deleted is overwritten: a person's words are gone, not
+/// only out of reach.
 const SQLITE_WRITER: &str = "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on;
-    pragma busy_timeout = 5000; pragma temp_store = memory;";
+    pragma busy_timeout = 5000; pragma temp_store = memory; pragma secure_delete = on;";
 const SQLITE_READER: &str = "pragma query_only = on; pragma busy_timeout = 5000; pragma temp_store = memory;";
 
 fn sqlite_pool(connections: u32, pragmas: &'static str) -> sqlx::pool::PoolOptions<Any> {
@@ -187,6 +255,26 @@ mod tests {
         first.close().await;
         drop(first);
         Store::open(&url).await.expect("the next one may");
+    }
+
+    #[tokio::test]
+    async fn who_had_visited_before_there_were_tickets_visits_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("chat.db").display());
+        let pool = sqlite_pool(1, SQLITE_WRITER);
+        sqlx::any::install_default_drivers();
+        let old = pool.connect(&format!("{url}?mode=rwc")).await.expect("a database");
+        let mut before = sqlx::migrate!();
+        before.migrations = before.migrations[..1].to_vec().into();
+        before.run(&old).await.expect("the schema of before");
+        sqlx::query("insert into contact (user_id, imported_ms, created_ms) values ('ada', 1, 1)")
+            .execute(&old)
+            .await
+            .expect("a visitor");
+        old.close().await;
+        let store = Store::open(&url).await.expect("it is brought up to date");
+        let ada = crate::id::UserId::parse("ada").expect("a user id");
+        assert_eq!(store.contact(&ada).await.expect("read").expect("she is known").imported_ms, None);
     }
 
     #[tokio::test]

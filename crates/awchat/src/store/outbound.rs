@@ -54,6 +54,8 @@ pub enum Kind {
     Reply,
     /// A new conversation.
     Create,
+    /// A message in a ticket.
+    TicketReply,
 }
 
 /// How far a row is.
@@ -76,11 +78,12 @@ impl Kind {
         match self {
             Self::Reply => "reply",
             Self::Create => "create",
+            Self::TicketReply => "ticket_reply",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Reply, Self::Create].into_iter().find(|kind| kind.as_str() == text)
+        [Self::Reply, Self::Create, Self::TicketReply].into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -249,6 +252,15 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets a row whose conversation is gone, and with it whatever could still come: the same request again is new.
+    pub async fn forget_refused(&self, id: &str) -> Result<()> {
+        sqlx::query("delete from outbound where id = $1 and state in ('rejected', 'abandoned')")
+            .bind(id)
+            .execute(&self.write)
+            .await?;
+        Ok(())
+    }
+
     /// Forgets resolved rows created before `before_ms`.
     pub async fn outbound_forget(&self, before_ms: i64) -> Result<()> {
         sqlx::query("delete from outbound where created_ms < $1 and state not in ('sending', 'unknown')")
@@ -273,6 +285,7 @@ impl Tx {
     /// Stores a row that is about to be sent; `false` if another node was faster: with the same key, or with another
     /// message of the same conversation.
     pub async fn insert_outbound(&mut self, new: &Outbound) -> Result<bool> {
+        self.refuse_erased(&new.user).await?;
         let done = sqlx::query(
             "insert into outbound (id, seq, user_id, conversation_id, kind, route, idem_key, fingerprint, content, body,
                payload, state, attempts, ambiguous, told, attempt_ms, created_ms)
@@ -357,10 +370,10 @@ impl Tx {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn row(id: &str, state: Journal) -> Outbound {
+    pub(in super::super) fn row(id: &str, state: Journal) -> Outbound {
         Outbound {
             id: id.to_owned(),
             user: UserId::parse("ada").expect("a user id"),

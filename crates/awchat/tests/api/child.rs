@@ -1,7 +1,8 @@
 //! The server as a process of its own whose every printed line is kept.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,7 +18,8 @@ pub(crate) struct Process {
     pub(crate) address: String,
     child: Child,
     printed: Vec<JoinHandle<String>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+    settings: Vec<(String, String)>,
 }
 
 impl Process {
@@ -25,11 +27,12 @@ impl Process {
     pub(crate) fn start(settings: Settings<'_>, sandbox: &Sandbox) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
         let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
+        let settings = all_settings(settings, sandbox, &database);
         let mut child = Command::new(env!("CARGO_BIN_EXE_awchat"))
             .arg("serve")
             .current_dir(folder.path())
             .env_clear()
-            .envs(all_settings(settings, sandbox, &database).into_iter().rev())
+            .envs(settings.iter().rev().cloned())
             .env("LISTEN_ADDR", "127.0.0.1:0")
             .env("LOG_FORMAT", "json")
             .stdin(Stdio::null())
@@ -40,13 +43,34 @@ impl Process {
         let (tell, told) = channel();
         let stdout = collect(child.stdout.take().expect("piped"), tell.clone());
         let stderr = collect(child.stderr.take().expect("piped"), tell);
-        let mut process = Self { address: String::new(), child, printed: vec![stdout, stderr], _folder: folder };
+        let mut process = Self { address: String::new(), child, printed: vec![stdout, stderr], folder, settings };
         process.address = listening(&told);
         process
     }
 
+    /// Where it keeps what it keeps.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Another command of the same program, with the same settings; what it prints.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_awchat"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .envs(self.settings.iter().rev().cloned())
+            .output()
+            .expect("the command runs")
+    }
+
     /// Ends the server; everything it has printed.
     pub(crate) fn end(mut self) -> String {
+        self.stop()
+    }
+
+    /// Ends the server and keeps its folder; everything it has printed.
+    pub(crate) fn stop(&mut self) -> String {
         self.kill();
         self.printed.drain(..).map(|printed| printed.join().expect("its output can be read")).collect()
     }

@@ -77,6 +77,24 @@ async fn a_topic_alone_is_a_note_and_a_tag_and_never_a_message() {
 }
 
 #[tokio::test]
+async fn a_reply_after_a_topic_alone_is_known_by_its_answer() {
+    let world = world().await;
+    let ada = world.user("ada");
+    let reason = json!({ "reason": { "main": "Deposits" } });
+    let chat = ada.post("/api/conversations", reason).await.expect(201)["id"].as_str().expect("an id").to_owned();
+    world.work().await;
+    world.sandbox.forget_calls();
+    let reply = ada.replies(&chat, "By card").await;
+    let calls = world.sandbox.calls();
+    assert_eq!(calls.len(), 1, "nothing has to be looked for: {calls:?}");
+    let messages = ada.reads(&chat).await["messages"].clone();
+    assert_eq!(
+        (&messages[0]["id"], &messages[0]["body"], &messages[1]),
+        (&json!(reply), &json!("By card"), &Value::Null)
+    );
+}
+
+#[tokio::test]
 async fn a_start_without_body_and_reason_is_refused() {
     let world = world().await;
     let ada = world.user("ada");
@@ -312,27 +330,37 @@ async fn an_operator_can_begin_and_delete_a_conversation() {
     ada.get(&format!("/api/conversations/{first}/poll")).await.expect_error(404, "not_found");
 }
 
-/// Every route with an id, as (method, what follows the id).
-const ROUTES: [(&str, &str); 5] =
-    [("GET", ""), ("GET", "/poll"), ("POST", "/read"), ("POST", "/close"), ("POST", "/reply")];
+/// Every route with an id, as (method, what comes before the id, what follows it).
+const ROUTES: [(&str, &str, &str); 8] = [
+    ("GET", "conversations", ""),
+    ("GET", "conversations", "/poll"),
+    ("POST", "conversations", "/read"),
+    ("POST", "conversations", "/close"),
+    ("POST", "conversations", "/reply"),
+    ("GET", "tickets", ""),
+    ("POST", "tickets", "/reply"),
+    ("POST", "tickets", "/clarify"),
+];
 
 #[tokio::test]
-async fn anothers_unknown_and_malformed_conversations_answer_alike() {
+async fn anothers_unknown_and_malformed_conversations_and_tickets_answer_alike() {
     let world = world().await;
     let (ada, bob) = (world.user("ada"), world.user("bob"));
     let adas = ada.opens("Mine").await;
+    let ticket = ada.has_ticket(&world, "Hers").await;
     bob.opens("His").await;
+    bob.has_ticket(&world, "His").await;
     world.work().await;
     world.sandbox.forget_calls();
     let long = "1".repeat(21);
-    for (method, rest) in ROUTES {
-        let body = (rest == "/reply").then(|| json!({ "body": "mine now" }));
+    for (method, of, rest) in ROUTES {
+        let body = ["/reply", "/clarify"].contains(&rest).then(|| json!({ "body": "mine now" }));
         let mut answers = Vec::new();
         for id in [
             adas.as_str(),
+            ticket.as_str(),
             "999999999",
             "last",
-            "search",
             "redact",
             "attributes",
             "0x1",
@@ -346,7 +374,7 @@ async fn anothers_unknown_and_malformed_conversations_answer_alike() {
             "1;drop",
             "%252e%252e",
         ] {
-            let answer = bob.call(method, &format!("/api/conversations/{id}{rest}"), body.clone()).await;
+            let answer = bob.call(method, &format!("/api/{of}/{id}{rest}"), body.clone()).await;
             let mut headers: Vec<String> = answer
                 .headers
                 .iter()
@@ -361,13 +389,19 @@ async fn anothers_unknown_and_malformed_conversations_answer_alike() {
             answers.push((id, answer.status, headers, json));
         }
         let (_, status, headers, json) = answers[0].clone();
-        assert_eq!((status, &json["error"]), (404, &json!("not_found")), "{method} {rest}");
+        assert_eq!((status, &json["error"]), (404, &json!("not_found")), "{method} {of} {rest}");
         for (id, other_status, other_headers, other_json) in &answers {
-            assert_eq!((&status, &headers, &json), (other_status, other_headers, other_json), "{method} {id}{rest}");
+            assert_eq!(
+                (&status, &headers, &json),
+                (other_status, other_headers, other_json),
+                "{method} {of} {id}{rest}"
+            );
         }
     }
+    bob.get("/api/conversations/search").await.expect_error(404, "not_found");
     assert_eq!(world.calls(), 0, "none of it reached Intercom");
     assert_eq!(bodies(&ada.reads(&adas).await), ["Mine"]);
+    assert_eq!(bodies(&ada.reads(&ticket).await), ["Hello"]);
 }
 
 #[tokio::test]

@@ -79,7 +79,9 @@ impl World {
                 }
             }
         });
-        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        // Each answer is looked at: no redirect is followed.
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let http = http.build().expect("an HTTP client");
         Self { sandbox, app, clock, url, http, shutdown, serving: Some(serving), _folder: folder }
     }
 

@@ -65,6 +65,11 @@ fn claims(now_s: i64, changes: Value) -> Value {
     claims
 }
 
+/// A token that does not say when it was issued.
+pub(crate) fn unissued(sub: &str, exp: i64) -> String {
+    token(&Key::shared(SECRET), &json!({ "alg": "HS256" }), &json!({ "sub": sub, "exp": exp }))
+}
+
 fn with(key: &Key, alg: &str, kid: &str, claims: &Value) -> String {
     token(key, &json!({ "alg": alg, "kid": kid }), claims)
 }
@@ -283,7 +288,8 @@ async fn operations(world: &World) -> Vec<Operation> {
             let names_others =
                 |body: &Value| body.as_object().is_some_and(|body| body.keys().any(|name| name.contains("Id")));
             let body = examples.find(|body| !names_others(body)).cloned();
-            let public = operation["security"] == json!([]);
+            // The session is what holds where nothing else is said.
+            let public = operation["security"].is_array();
             found.push(Operation { method: method.to_uppercase(), path: path.clone(), public, body });
         }
     }
@@ -291,12 +297,18 @@ async fn operations(world: &World) -> Vec<Operation> {
 }
 
 /// Everything that answers without a session token, and why.
-const PUBLIC: [(&str, &str); 5] = [
+const PUBLIC: [(&str, &str); 11] = [
     ("GET", "/health"),             // for load balancers
     ("GET", "/ready"),              // the same
     ("GET", "/openapi.json"),       // the contract
+    ("GET", "/docs"),               // the same, to read
     ("POST", "/webhooks/intercom"), // has a signature of its own
     ("HEAD", "/webhooks/intercom"), // tells nothing
+    ("GET", "/admin"),              // has a token of its own
+    ("GET", "/admin/login"),        // the form that takes it
+    ("POST", "/admin/login"),       // the same
+    ("POST", "/admin/logout"),      // forgets a cookie
+    ("GET", "/admin/style.css"),    // how the form looks
 ];
 
 #[tokio::test]
@@ -323,6 +335,12 @@ async fn every_operation_needs_a_session_but_for_those_that_are_listed() {
 async fn id_of(world: &World, user: &str, path: &str) -> String {
     match path.split('/').nth(2) {
         Some("conversations") => world.user(user).opens("Hello").await,
+        Some("tickets") => world.user(user).has_ticket(world, "Refund").await,
+        Some("devices") => {
+            let device = json!({ "platform": "mobile", "token": format!("{user}-{}", awchat::id::random()) });
+            let answer = world.user(user).post("/api/devices/register", device).await.expect(200);
+            answer["id"].as_str().expect("an id").to_owned()
+        }
         _ => panic!("{path} is new: say here how its {{id}} comes into being"),
     }
 }
@@ -403,7 +421,9 @@ async fn what_is_anothers_unknown_or_no_id_at_all_is_the_same_404() {
             "'",
             "123456789012345678901",
         ];
-        for id in others.iter().map(String::as_str).chain(fixed) {
+        // What is an address of its own is no id.
+        let is_id = |id: &&str| !of_documents.iter().any(|other| other.path == path.replace("{id}", id));
+        for id in others.iter().map(String::as_str).chain(fixed).filter(is_id) {
             assert_eq!(essence(&ask(id).await), unknown, "{method} {path} of {id}");
         }
         let answer = ask(&own).await;
@@ -492,6 +512,7 @@ async fn nothing_private_reaches_the_log_an_error_or_the_wrong_answer() {
         ("INTERCOM_ACCESS_TOKEN", &settings.access_token),
         ("INTERCOM_CLIENT_SECRET", &settings.client_secret),
         ("FILE_URL_SECRETS", &canary("file-secret-0123456789-0123456789")),
+        ("ADMIN_TOKEN", &canary("admin-secret-0123456789")),
         ("INTERCOM_TIMEOUT_MS", "500"),
         ("SETTLE_MS", "500"),
         ("BREAKER_OPEN_MS", "500"),
@@ -504,6 +525,7 @@ async fn nothing_private_reaches_the_log_an_error_or_the_wrong_answer() {
     let token = session(&secret, "ada");
     let bearer = format!("Bearer {token}");
     let chat = converse(&server, &sandbox, &bearer).await;
+    judge(&server, &bearer, &chat).await;
     misbehave(&server, &chat, &token).await;
     notify(&server, &sandbox, &chat, &client_secret).await;
     for kind in [
@@ -527,6 +549,7 @@ async fn nothing_private_reaches_the_log_an_error_or_the_wrong_answer() {
     let (errors, answers) = (server.errors, server.answers);
     let printed = server.process.end();
     assert!(printed.lines().count() > 50, "it logs: {printed}");
+    assert!(printed.contains("\"os_version\":\"17.4\""), "diagnostics are for the log: {printed}");
     let private = [
         CANARY,
         "777000777000777",
@@ -543,6 +566,40 @@ async fn nothing_private_reaches_the_log_an_error_or_the_wrong_answer() {
     let shown = |text: &String| secrets.iter().any(|word| text.contains(word));
     let shown: Vec<String> = answers.into_inner().expect("no panic").into_iter().filter(shown).collect();
     assert!(shown.is_empty(), "in answers: {shown:#?}");
+}
+
+/// What users say of the support and tell of their devices; and an operator looks at it.
+async fn judge(server: &Watched, bearer: &str, chat: &str) {
+    let headers = [("authorization", bearer), ("idempotency-key", &canary("judged"))];
+    let name = canary("name");
+    let init_data = format!("user={name}&auth_date=1&hash={name}");
+    for (path, body, status) in [
+        ("/api/csat", json!({ "stars": 5, "comment": canary("comment"), "conversationId": chat }), 201),
+        ("/api/csat", json!({ "stars": name, "comment": name }), 400),
+        ("/api/csat", json!({ "stars": 5, "ticketId": name }), 404),
+        ("/api/complaints", json!({ "category": "other", "description": name, "chatId": name, "dialogId": name }), 201),
+        ("/api/complaints", json!({ "category": name, "description": name }), 400),
+        ("/api/devices/register", json!({ "platform": "mobile", "token": name }), 200),
+        ("/api/devices/register", json!({ "platform": name, "token": name }), 400),
+        ("/api/devices/register", json!({ "platform": "tma", "token": name, "initData": init_data }), 400),
+        ("/api/devices/register", json!({ "platform": "mobile", "token": "t", "locale": format!("{name}!") }), 400),
+        (
+            "/api/diagnostics",
+            json!({ "osVersion": "17.4", "os": format!("{name}@x"), "a": name, (name.clone()): 1 }),
+            204,
+        ),
+        ("/api/diagnostics", json!({ "os": [name] }), 400),
+    ] {
+        let (answered, text) = server.ask("POST", path, &headers, &body.to_string()).await;
+        assert_eq!(answered, status, "{path} {text}");
+    }
+    let settings = json!({ "chatMessages": name, (name.clone()): name }).to_string();
+    assert_eq!(server.ask("PUT", "/api/settings/notifications", &headers, &settings).await.0, 400);
+    let admin = format!("Bearer {}", canary("admin-secret-0123456789"));
+    let looked = format!("/admin?text={name}&category={name}");
+    assert_eq!(server.ask("GET", &looked, &[("authorization", &admin)], "").await.0, 200);
+    assert_eq!(server.ask("GET", &looked, &[("authorization", &format!("{admin}{name}"))], "").await.0, 401);
+    server.ask("POST", "/admin/login", &[], &format!("token={name}")).await;
 }
 
 /// All that goes well; the conversation.

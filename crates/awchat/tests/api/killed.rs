@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sandbox::{Fault, Kind};
+use sandbox::{Fault, Kind, NewTicket};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -37,31 +37,50 @@ const STEPS: [Step; 7] = [
     ("looking for one that was refused", &[UNAVAILABLE], true),
 ];
 
-/// A message in its user's only conversation.
+/// A message in its user's only conversation, which may be a ticket.
 #[derive(Clone)]
 struct Message {
     text: String,
     user: Caller,
     chat: String,
+    /// `conversations` or `tickets`, here and at Intercom.
+    of: &'static str,
 }
 
 impl Message {
     async fn of(server: &Server, n: usize, text: String) -> Self {
         let user = server.user(&format!("user-{n}"));
         let chat = user.opens("Hello").await;
-        Self { text, user, chat }
+        Self { text, user, chat, of: "conversations" }
+    }
+
+    /// The same in a ticket.
+    async fn in_ticket(self, server: &Server) -> Self {
+        server.sandbox.operator().converts(&self.chat, NewTicket::default()).await;
+        let path = format!("/api/tickets/{}", self.chat);
+        let known = async {
+            while self.user.call("GET", &path, None, None).await.expect("an answer").status != 200 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), known).await.expect("it becomes a ticket");
+        Self { of: "tickets", ..self }
+    }
+
+    /// Where it is sent to at Intercom.
+    fn at(&self) -> String {
+        format!("/{}/{}/reply", self.of, self.chat)
     }
 
     /// What goes wrong with the attempts to send it, one after the other.
     fn suffers(&self, server: &Server, attempts: &[Kind]) {
         for kind in attempts {
-            let path = format!("/conversations/{}/reply", self.chat);
-            server.sandbox.fault(Fault::new(kind.clone()).on("POST", &path).times(1));
+            server.sandbox.fault(Fault::new(kind.clone()).on("POST", &self.at()).times(1));
         }
     }
 
     fn path(&self) -> String {
-        format!("/api/conversations/{}/reply", self.chat)
+        format!("/api/{}/{}/reply", self.of, self.chat)
     }
 
     fn body(&self) -> Value {
@@ -119,9 +138,13 @@ async fn a_reply_survives_a_kill_at_every_step_with_and_without_a_retry() {
     let (mut retried, mut left) = (Vec::new(), Vec::new());
     let mut under_way = JoinSet::new();
     for (n, (step, attempts, look_hangs)) in STEPS.into_iter().enumerate() {
-        for retries in [true, false] {
-            let text = format!("{step}, retried {retries}");
-            let message = Message::of(&server, n * 2 + usize::from(retries), text).await;
+        for (m, retries) in [true, false, true, false].into_iter().enumerate() {
+            let of = if m < 2 { "conversation" } else { "ticket" };
+            let text = format!("{step}, retried {retries}, in a {of}");
+            let mut message = Message::of(&server, n * 4 + m, text).await;
+            if of == "ticket" {
+                message = message.in_ticket(&server).await;
+            }
             message.suffers(&server, attempts);
             if look_hangs {
                 let path = format!("/conversations/{}", message.chat);
@@ -134,8 +157,8 @@ async fn a_reply_survives_a_kill_at_every_step_with_and_without_a_retry() {
         under_way.spawn(message.clone().sent_once());
     }
     for (message, look_hangs) in retried.iter().chain(&left) {
-        let (method, rest) = if *look_hangs { ("GET", "") } else { ("POST", "/reply") };
-        let path = format!("/conversations/{}{rest}", message.chat);
+        let look = ("GET", format!("/conversations/{}", message.chat));
+        let (method, path) = if *look_hangs { look } else { ("POST", message.at()) };
         eventually(&message.text, || asked(&server, method, &path) > 0).await;
     }
     server.kill();

@@ -5,18 +5,26 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests live in real time, and own what they spawn")]
 
+mod admin;
 mod child;
 mod clients;
 mod conversations;
 mod delivery;
+mod devices;
+mod docs;
 mod edge;
+mod export;
+mod feedback;
 mod harness;
 mod health;
 mod identity;
 mod killed;
 mod outage;
 mod poll;
+mod privacy;
 mod process;
 mod sending;
 mod sweep;
+mod ticket_messages;
+mod tickets;
 mod webhooks;

@@ -42,6 +42,7 @@ async fn outage(kind: Kind) {
     trip(&world).await;
     let refused = fastest(AT_ONCE, async |round| refusals(&ada, &chat, &ends, round).await).await;
     let reads_during = fastest(reads_before * 10, async |_| reads(&ada, &chat).await).await;
+    feedback(&ada, &chat).await;
     let not_ready = nobody.get("/ready").await.expect(503);
     assert_eq!(not_ready["checks"], json!({ "database": "ok", "intercom": "open" }));
     nobody.get("/ready?scope=local").await.expect(200);
@@ -71,8 +72,27 @@ async fn outage(kind: Kind) {
     assert!(at_once <= 3, "a burst at a half-open circuit: {probes:#?}");
 
     assert_eq!(world.sandbox.contact_parts(&chat), ["Hello"], "what was refused is not sent later");
+    tagged(&world, &chat).await;
     ada.replies(&chat, "Are you back?").await;
     assert_eq!(world.sandbox.contact_parts(&chat), ["Hello", "Are you back?"]);
+}
+
+/// What users say of the support needs no Intercom.
+async fn feedback(user: &Client<'_>, chat: &str) {
+    user.post("/api/csat", json!({ "stars": 5, "conversationId": chat })).await.expect(201);
+    user.post("/api/complaints", json!({ "category": "technical", "description": "It is down" })).await.expect(201);
+    assert_eq!(user.polls(chat, 0).await["rated"], true);
+}
+
+/// A rating that was given during the outage is told after it.
+async fn tagged(world: &World, chat: &str) {
+    let is_tagged = || world.sandbox.conversation(chat).is_some_and(|it| it["tags"]["tags"][0]["name"] == "csat-5");
+    let told = async {
+        while !is_tagged() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), told).await.expect("the tag of the rating");
 }
 
 /// Users write until the circuit is open, and nothing of that is under way any more. From then on only the probe calls.
@@ -125,9 +145,10 @@ async fn fastest(enough: Duration, round: impl AsyncFn(usize) -> Vec<Duration>) 
 async fn reads(user: &Client<'_>, chat: &str) -> Vec<Duration> {
     let mut took = Vec::new();
     for at in 0..99 {
-        let path = match at % 3 {
+        let path = match at % 4 {
             0 => "/api/conversations".to_owned(),
             1 => format!("/api/conversations/{chat}"),
+            2 => "/api/tickets".to_owned(),
             _ => format!("/api/conversations/{chat}/poll"),
         };
         let answer = user.get(&path).await;

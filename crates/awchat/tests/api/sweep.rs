@@ -46,7 +46,7 @@ async fn a_sweep_that_finds_nothing_new_asks_about_nothing() {
     world.sweeps().await;
     world.sandbox.forget_calls();
     assert_eq!(world.sweeps().await, 0);
-    assert_eq!(world.calls(), 1, "one search: {:?}", world.sandbox.calls());
+    assert_eq!(world.calls(), 2, "one search for conversations, one for tickets: {:?}", world.sandbox.calls());
     assert_eq!(world.app.chat.repairs(), 0);
 }
 

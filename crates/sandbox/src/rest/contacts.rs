@@ -39,6 +39,9 @@ pub(super) fn update(world: &mut World, id: &str, request: &Request) -> Outcome 
 }
 
 pub(super) fn set_archived(world: &mut World, id: &str, archived: bool) -> Outcome {
+    if world.contacts.get(id).is_some_and(|contact| contact.doomed) {
+        return Err(invalid("Contact is marked for permanent deletion and is not restorable"));
+    }
     if !world.set_archived(id, archived) {
         return Err(not_found("User Not Found"));
     }
@@ -49,7 +52,7 @@ pub(super) fn set_archived(world: &mut World, id: &str, archived: bool) -> Outco
 
 pub(super) fn delete(world: &mut World, id: &str) -> Outcome {
     let mut json = render::contact_reference(known(world, id)?);
-    world.delete_contact(id);
+    world.doom_contact(id);
     json["deleted"] = json!(true);
     Ok(json)
 }
@@ -66,7 +69,8 @@ pub(super) fn merge(world: &mut World, request: &Request) -> Outcome {
 }
 
 fn known<'a>(world: &'a World, id: &str) -> Result<&'a Contact, Answer> {
-    living(world.contacts.get(id).ok_or_else(|| not_found("User Not Found"))?)
+    let contact = world.contacts.get(id).filter(|contact| !contact.doomed);
+    living(contact.ok_or_else(|| not_found("User Not Found"))?)
 }
 
 fn living(contact: &Contact) -> Result<&Contact, Answer> {

@@ -14,6 +14,8 @@ pub(crate) struct Contact {
     pub(crate) updated_at: i64,
     pub(crate) last_replied_at: Option<i64>,
     pub(crate) archived: bool,
+    /// Deleted by the API: gone for whoever asks, yet in the way of its external id until it is gone for good.
+    pub(crate) doomed: bool,
     pub(crate) merged_into: Option<String>,
 }
 
@@ -88,6 +90,17 @@ impl World {
         contact.updated_at = now;
         self.emit_contact(if archived { "contact.archived" } else { "contact.unarchived" }, id, json!({}));
         true
+    }
+
+    /// As the API deletes: for days the contact is neither there nor restorable.
+    pub(crate) fn doom_contact(&mut self, id: &str) {
+        let now = self.now();
+        let Some(contact) = self.contacts.get_mut(id) else { return };
+        (contact.archived, contact.doomed, contact.updated_at) = (true, true, now);
+        let Details { role, external_id, .. } = std::mem::take(&mut contact.details);
+        contact.details = Details { role, external_id, ..Details::default() };
+        let item = json!({ "type": "contact", "id": id, "external_id": contact.details.external_id, "deleted": true });
+        self.emit("contact.deleted", id, item);
     }
 
     pub(crate) fn delete_contact(&mut self, id: &str) -> bool {

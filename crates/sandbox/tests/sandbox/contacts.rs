@@ -85,6 +85,27 @@ async fn a_deleted_contact_is_not_found_anywhere() {
 }
 
 #[tokio::test]
+async fn a_contact_deleted_by_the_api_is_gone_and_stays_in_the_way_of_its_external_id_unless_it_has_another() {
+    let world = world().await;
+    let (first, second) = (world.sandbox.add_contact(Some("u-1"), None), world.sandbox.add_contact(Some("u-2"), None));
+    let renamed = world.send("PUT", &format!("/contacts/{second}"), json!({ "external_id": "u-2-gone" })).await;
+    assert_eq!((renamed.status, &renamed.body["external_id"]), (200, &json!("u-2-gone")));
+    for (id, external_id) in [(&first, "u-1"), (&second, "u-2-gone")] {
+        let path = format!("/contacts/{id}");
+        let deleted = world.send("DELETE", &path, json!(null)).await;
+        assert_eq!(deleted.body, json!({ "type": "contact", "id": id, "external_id": external_id, "deleted": true }));
+        assert_eq!(world.get(&path).await.status, 404);
+        assert_eq!(world.send("DELETE", &path, json!(null)).await.status, 404);
+        assert_eq!(world.get(&format!("/contacts/find_by_external_id/{external_id}")).await.status, 404);
+    }
+    let conflict = world.post("/contacts", json!({ "external_id": "u-1" })).await;
+    assert!(conflict.body["errors"][0]["message"].as_str().is_some_and(|text| text.starts_with("An archived contact")));
+    assert_eq!(world.post(&format!("/contacts/{first}/unarchive"), json!(null)).await.status, 400);
+    assert_eq!(world.post("/contacts", json!({ "external_id": "u-2" })).await.status, 200);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn an_unknown_custom_attribute_refuses_the_whole_request() {
     let world = world().await;
     let body = json!({ "external_id": "u-1", "custom_attributes": { "plan": "gold" } });

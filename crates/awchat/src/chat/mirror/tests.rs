@@ -18,6 +18,7 @@ fn conversation() -> Conversation {
         state: State::Open,
         snoozed_until: None,
         rated: false,
+        rated_here: false,
         is_ticket: false,
         topic: None,
         source_hidden: false,
@@ -68,6 +69,7 @@ fn snapshot(messages: Vec<Seen>) -> Snapshot {
         title: None,
         messages,
         total_parts: None,
+        ticket: None,
     }
 }
 
@@ -125,6 +127,25 @@ fn what_came_before_the_message_was_written_is_not_the_message() {
     let rows = [row("a", "ok", Journal::Unknown)];
     let old = snapshot(vec![seen("1", AuthorKind::User, "ok", T - 60)]);
     assert_eq!(binds(&plan(&conversation(), &[], &rows, &old, &answer(None))), [("1", None, false)]);
+}
+
+#[test]
+fn a_rating_is_taken_away_by_an_answer_alone_and_never_the_users_own() {
+    let answer = Origin::Answer { asked_ms: T * 1000, of: None };
+    let of_sending = Origin::Answer { asked_ms: T * 1000, of: Some("row".to_owned()) };
+    for (rated, rated_here, tagged, origin, expected) in [
+        (false, false, true, &Origin::Webhook, Some(true)),
+        (false, false, true, &answer, Some(true)),
+        (true, false, false, &Origin::Webhook, None),
+        (true, false, false, &of_sending, None),
+        (true, false, false, &answer, Some(false)),
+        (true, true, false, &answer, None),
+        (true, true, true, &answer, None),
+    ] {
+        let before = Conversation { rated, rated_here, ..conversation() };
+        let seen = Snapshot { rated_by_tag: Some(tagged), ..snapshot(Vec::new()) };
+        assert_eq!(plan(&before, &[], &[], &seen, origin).rated, expected, "{rated} {rated_here} {tagged} {origin:?}");
+    }
 }
 
 #[test]
@@ -282,16 +303,20 @@ proptest! {
     #[test]
     fn any_order_of_events_then_the_truth_is_the_mirror_built_anew(
         acts in prop::collection::vec(act(), 1..12),
-        order in prop::collection::vec(any::<prop::sample::Index>(), 0..24),
+        order in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..24),
     ) {
         let moments = history(&acts);
         let truth = moments.last().expect("at least one act");
         let fresh = Kept { conversation: conversation(), messages: BTreeMap::new() };
         let mut shuffled = fresh.clone();
-        for index in order {
+        for (index, of_ticket) in order {
             // Doubled, out of order, some never: only the newest parts, as a webhook has them.
             let mut hint = index.get(&moments).clone();
             hint.messages = hint.messages.split_off(hint.messages.len().saturating_sub(2));
+            if of_ticket {
+                // As the ticket that it is: without its state and times.
+                (hint.state, hint.updated_at) = (None, 0);
+            }
             apply(&mut shuffled, &hint, &Origin::Webhook);
         }
         apply(&mut shuffled, truth, &Origin::Answer { asked_ms: (T + 100) * 1000, of: None });

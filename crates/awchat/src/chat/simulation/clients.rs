@@ -7,7 +7,7 @@ use super::ledger::Shown;
 use super::sending::Answer;
 use super::{EPOCH_MS, STORM_MS, World};
 use crate::chat::contacts::Profile;
-use crate::chat::draft::{Draft, Opening};
+use crate::chat::draft::{Draft, Opening, Wish};
 use crate::chat::heads::Head;
 use crate::chat::requests::Outcome;
 use crate::id::{ContactId, ConversationId, UserId};
@@ -91,6 +91,7 @@ impl World {
             user: user.clone(),
             profile: Profile::default(),
             conversation: conversation.cloned(),
+            wish: Wish::Talk,
             key: app.has_keys.then(|| format!("k{}", self.time.count())),
             body,
             opening: Opening::default(),
@@ -123,7 +124,7 @@ impl World {
                     let wait_ms = retry_after_s.min(40).cast_signed() * 1_000;
                     time.sleep(wait_ms + time.between(0, 2_000)).await;
                 }
-                Answer::Outcome(Outcome::Refused | Outcome::NotFound) => return None,
+                Answer::Outcome(Outcome::Refused | Outcome::NotFound | Outcome::Erased) => return None,
                 Answer::Outcome(Outcome::Mismatch) => {
                     self.violate("a key was taken for another payload's".to_owned());
                     return None;

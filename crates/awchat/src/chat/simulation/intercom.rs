@@ -89,7 +89,7 @@ impl World {
             None => ConversationId::parse(&(intercom.ids + 1).to_string())?,
         };
         let answer = match row.kind {
-            Kind::Reply => {
+            Kind::Reply | Kind::TicketReply => {
                 let truth = intercom.conversations.get_mut(&id)?;
                 let was_open = truth.snapshot.state == Some(State::Open);
                 (truth.snapshot.state, truth.snapshot.snoozed_until) = (Some(State::Open), None);

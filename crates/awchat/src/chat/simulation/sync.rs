@@ -223,7 +223,7 @@ impl Chat {
 
     async fn lacks(&self, id: &ConversationId, updated_at: i64) -> Result<bool> {
         let mut tx = self.begin().await?;
-        Ok(tx.mirrored(id).await?.is_none_or(|mirrored| !is_whole(&mirrored, updated_at)))
+        Ok(tx.mirrored(id).await?.is_none_or(|mirrored| !is_whole(mirrored.whole_at, mirrored.whole_ms, updated_at)))
     }
 
     pub(super) async fn refresh(&self, id: &ConversationId) -> Result<Applied> {
