@@ -11,6 +11,7 @@ pub mod config;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod error;
+pub mod files;
 pub mod id;
 pub mod intercom;
 pub mod limits;
