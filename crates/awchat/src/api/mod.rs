@@ -9,6 +9,7 @@ use crate::app::App;
 pub mod admission;
 mod conversations;
 pub mod extract;
+pub mod files;
 mod health;
 mod openapi;
 pub mod params;
@@ -26,7 +27,10 @@ pub fn router(app: App) -> Router {
         .route("/api/conversations/{id}/poll", get(conversations::poll))
         .route("/api/conversations/{id}/read", post(conversations::read))
         .route("/api/conversations/{id}/close", post(conversations::close))
-        .route("/api/conversations/{id}/reply", post(conversations::reply));
+        .route("/api/conversations/{id}/reply", post(conversations::reply))
+        .route("/api/files/upload", post(files::upload))
+        .route("/api/files/{id}", get(files::get))
+        .route("/files/{id}", get(files::signed));
     let document = openapi::document();
     let outside = Router::new()
         .route("/health", get(health::health))

@@ -21,11 +21,18 @@ pub struct Sent {
 /// How sending ended, in words that several waiting requests can share.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
-    Sent { sent: Sent, row: String },
+    Sent {
+        sent: Sent,
+        row: String,
+    },
     Mismatch,
     NotFound,
     Refused,
-    Unavailable { retry_after_s: u64 },
+    /// A file is not the user's, or on another message.
+    NoSuchFile,
+    Unavailable {
+        retry_after_s: u64,
+    },
     Failed,
 }
 
@@ -36,6 +43,7 @@ impl From<Outcome> for Result<Sent> {
             Outcome::Mismatch => Error::IdempotencyMismatch,
             Outcome::NotFound => Error::NotFound,
             Outcome::Refused => Error::Validation("body: refused by the support desk".to_owned()),
+            Outcome::NoSuchFile => super::attachments::no_such_file(),
             Outcome::Unavailable { retry_after_s } => Error::Unavailable { retry_after_s, cause: None },
             Outcome::Failed => Error::internal("a message could not be sent, see above"),
         })

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::attachments::files_of;
 use super::draft::{Draft, opening};
 use super::journal::{self, Next, Patience};
 use super::mirror::Origin;
@@ -19,6 +20,7 @@ use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
+use crate::store::Tx;
 use crate::store::outbound::{Journal, Outbound};
 
 /// What a look at Intercom says of a row that had no end.
@@ -37,6 +39,8 @@ enum Begun {
     Attempt(Outbound),
     /// The row, which has gone on, as it is.
     Not(Outbound),
+    /// Its files are on another message by now.
+    WithoutFiles,
 }
 
 /// How an attempt to send a row ended.
@@ -153,6 +157,7 @@ impl Chat {
                 Begun::Attempt(row) => (row, contact),
                 // A webhook found it meanwhile, or another node is sending it.
                 Begun::Not(row) if row.state == Journal::Sent => return self.replay(Some(row)).await,
+                Begun::WithoutFiles => return Ok(Outcome::NoSuchFile),
                 Begun::Not(row) => return self.tell(row).await,
             },
             (None, Ok(contact)) => {
@@ -160,6 +165,9 @@ impl Chat {
                 let mut tx = self.store.begin().await?;
                 if !tx.insert_outbound(&row).await? {
                     return Ok(Outcome::Unavailable { retry_after_s: 1 });
+                }
+                if !attach(&mut tx, &row).await? {
+                    return Ok(Outcome::NoSuchFile);
                 }
                 tx.commit().await?;
                 (row, contact)
@@ -226,6 +234,7 @@ impl Chat {
         let row = match self.begin_again(&row, false).await? {
             Begun::Attempt(row) => row,
             Begun::Not(row) => return Ok(row),
+            Begun::WithoutFiles => return self.advance(&row.id, |row| journal::not_applied(row, false)).await,
         };
         match self.attempt(row.clone(), contact).await? {
             Attempted::Done(row) => Ok(row),
@@ -293,6 +302,9 @@ impl Chat {
         if !tx.resume_outbound(&next).await? {
             return Ok(Begun::Not(row));
         }
+        if !attach(&mut tx, &next).await? {
+            return Ok(Begun::WithoutFiles);
+        }
         tx.commit().await?;
         Ok(Begun::Attempt(next))
     }
@@ -308,9 +320,19 @@ impl Chat {
                 row = match self.begin_again(&row, true).await? {
                     Begun::Attempt(row) => row,
                     Begun::Not(row) => return Ok(Attempted::Done(row)),
+                    Begun::WithoutFiles => return Ok(Attempted::Refused { gone: false }),
                 };
                 posted = self.post(&row, &anew).await;
             }
+        }
+        if matches!(&posted, Err(CallError::Rejected { status: 400 | 422, .. }))
+            && let Some(folded) = self.folded(&row)
+        {
+            // The files may be what it does not take: as links in the words it does.
+            row = self
+                .advance(&row.id, |now| if now == row { journal::sending(folded, self.clock.now_ms()) } else { now })
+                .await?;
+            posted = self.post(&row, &contact).await;
         }
         match posted {
             Ok(()) => {
@@ -336,13 +358,14 @@ impl Chat {
     async fn post(&self, row: &Outbound, contact: &ContactId) -> Result<(), CallError> {
         let asked_ms = self.clock.now_ms();
         let of = Some(row.id.clone());
+        let urls = if files_of(row).is_folded { Vec::new() } else { self.urls(row) };
         let applied = match &row.conversation {
             Some(conversation) => {
-                let answer = self.intercom.reply(conversation, contact, &row.body, &[]).await?;
+                let answer = self.intercom.reply(conversation, contact, &row.body, &urls).await?;
                 self.apply_answer(&answer, asked_ms, of).await
             }
             None => {
-                let created = self.intercom.create(contact, &row.body, &[]).await?;
+                let created = self.intercom.create(contact, &row.body, &urls).await?;
                 let name = opening(row).ok().and_then(|opening| opening.profile.name);
                 let snapshot = view::opened(created, contact, name, &row.body, asked_ms.div_euclid(1000));
                 self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await
@@ -388,6 +411,10 @@ impl Chat {
         let next = if row.state == Journal::Sent { row.clone() } else { step(row.clone()) };
         if next != row {
             tx.update_outbound(&next).await?;
+            if matches!(next.state, Journal::Rejected | Journal::Abandoned) {
+                // They may go with another message now.
+                tx.release_files(id).await?;
+            }
             if next.state == Journal::Unknown && row.state != Journal::Unknown {
                 // With it, not after it: whatever fails from here on, somebody goes on looking.
                 let now_ms = self.clock.now_ms();
@@ -426,6 +453,12 @@ impl Chat {
         }
         Ok(())
     }
+}
+
+/// Gives the row its files, in the transaction that begins its attempt.
+async fn attach(tx: &mut Tx, row: &Outbound) -> Result<bool> {
+    let files: Vec<String> = files_of(row).files.into_iter().map(|file| file.id).collect();
+    tx.attach_files(&row.user, &row.id, &files).await
 }
 
 /// What a request hears of its end; without one, whoever worked on it is gone.

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 
 pub mod contacts;
 pub mod conversations;
+pub mod files;
 pub mod inbox;
 pub mod jobs;
 pub mod messages;
