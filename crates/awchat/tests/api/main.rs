@@ -10,6 +10,7 @@ mod clients;
 mod conversations;
 mod delivery;
 mod edge;
+mod files;
 mod harness;
 mod health;
 mod identity;
