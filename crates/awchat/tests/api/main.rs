@@ -20,4 +20,5 @@ mod poll;
 mod process;
 mod sending;
 mod sweep;
+mod uploads;
 mod webhooks;

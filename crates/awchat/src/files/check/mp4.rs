@@ -110,7 +110,7 @@ fn walk<R: Read + Seek>(
             // Free space, and what tells of the maker, of the place, of anything that is no film.
             b"free" | b"skip" | b"wide" => blank(source, plan, atom)?,
             b"udta" | b"meta" if is_hollow(source, atom, depth)? => plan.keep(atom.at, atom.end - atom.at)?,
-            b"udta" | b"meta" | b"uuid" | b"loci" | b"XMP_" | [0xa9, ..] => free(plan, atom)?,
+            b"udta" | b"meta" | [b'u', b'u', b'i', b'd'] | b"loci" | b"XMP_" | [0xa9, ..] => free(plan, atom)?,
             b"moov" | b"moof" | b"mdat" | b"mfra" | b"sidx" | b"ssix" | b"styp" | b"pdin" | b"prft" if depth == 1 => {
                 film.movies += u32::from(&atom.kind == b"moov");
                 film.has_data |= &atom.kind == b"mdat" && atom.end > atom.content;
