@@ -83,6 +83,9 @@ async fn lane(app: App, shutdown: CancellationToken, lane: Lane) {
 /// At the start, for what happened while nobody listened, and then at every interval.
 async fn sweeping(app: App, shutdown: CancellationToken) {
     loop {
+        if let Err(error) = app.chat.recover_forgotten().await {
+            tracing::warn!(cause = ?error, "messages that nobody is sending any more could not be looked for");
+        }
         if let Err(error) = app.chat.sweep().await {
             tracing::warn!(cause = %error, "the sweep will be tried again");
         }

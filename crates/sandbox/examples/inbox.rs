@@ -1,6 +1,6 @@
 //! A sandbox with a little life in it, to look at the operator's page: `cargo run -p sandbox --example inbox`.
 
-use sandbox::{Fault, Kind, Sandbox, Settings, Upload};
+use sandbox::{Fault, Kind, NewTicket, Sandbox, Settings, Upload};
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
@@ -21,6 +21,22 @@ async fn main() -> std::io::Result<()> {
             operator.closes(&chat, None).await;
         }
     }
+    let joan = sandbox.add_contact(Some("joan"), None);
+    let refund = NewTicket {
+        title: "Refund has not arrived".into(),
+        description: "Ordered on Monday, returned on Tuesday.".into(),
+        ..NewTicket::default()
+    };
+    let refund = operator.creates_ticket(&joan, refund).await;
+    operator.adds_part(&refund, "comment", Some("Is there any news?"), "user").await;
+    operator.moves_ticket(&refund, "Waiting on bank").await;
+    operator.replies(&refund, "We wait for the bank.").await;
+    let ledger = NewTicket {
+        ticket_type: Some("Ledger check".into()),
+        title: "Where did 42 EUR go?".into(),
+        ..NewTicket::default()
+    };
+    operator.creates_ticket(&joan, ledger).await;
     sandbox.fault(Fault::new(Kind::Slow { ms: 500 }).with_probability(0.2, 1));
     println!("{}/operator", sandbox.url());
     tokio::signal::ctrl_c().await

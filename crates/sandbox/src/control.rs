@@ -60,6 +60,16 @@ fn look(core: &Arc<Core>, request: &Request, segments: &[&str]) -> Answer {
         ["operator", "page.js"] => page("text/javascript; charset=utf-8", include_str!("page/page.js")),
         ["_sandbox", "conversations"] => done(&core.change(|world| list(world))),
         ["_sandbox", "conversations", id] => thread(core, id, request),
+        ["_sandbox", "tickets", id] => {
+            let found = core.change(|world| render::ticket(world, world.conversations.get(*id)?));
+            found.map_or_else(|| refusal(404, "no such ticket"), |json| done(&json))
+        }
+        ["_sandbox", "ticket_types"] => {
+            let types = |world: &mut World| {
+                world.ticket_types.iter().map(|of| render::ticket_type_detailed(world, of)).collect::<Vec<_>>()
+            };
+            done(&core.change(types))
+        }
         ["_sandbox", "contacts"] => {
             let contacts =
                 |world: &mut World| world.contacts.values().map(|c| render::contact(world, c)).collect::<Vec<_>>();
@@ -93,6 +103,7 @@ fn thread(core: &Arc<Core>, id: &str, request: &Request) -> Answer {
         let conversation = world.conversations.get(id)?;
         json["conversation"] = render::conversation(world, conversation, Form::Plain, &Parts::Recent);
         json["contact_texts"] = json!(conversation.contact_texts());
+        json["moves"] = operator::moves(conversation);
         Some(json)
     });
     found.map_or_else(|| refusal(404, "no such conversation"), |json| done(&json))

@@ -101,11 +101,21 @@ impl Core {
         for event in std::mem::take(&mut world.events) {
             self.hooks.announce(self, event, now_ms);
         }
+        for (ticket, after_ms) in std::mem::take(&mut world.reopenings) {
+            let core = Arc::clone(self);
+            self.spawn(async move { core.reopen(ticket, Duration::from_millis(after_ms.unsigned_abs())).await });
+        }
         for download in std::mem::take(&mut world.downloads) {
             let core = Arc::clone(self);
             self.spawn(async move { core.fetch(download).await });
         }
         result
+    }
+
+    /// Lets the bot reopen a ticket after a while, unless that was done in the meantime.
+    async fn reopen(self: &Arc<Self>, ticket: String, after: Duration) {
+        tokio::time::sleep(after).await;
+        self.change(|world| world.reopen_as_planned(&ticket));
     }
 
     /// Fetches an attachment from where the app offers it, as Intercom does: once, without credentials.

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 pub use crate::core::Call;
 pub use crate::faults::{ActiveFault, Fault, Kind};
-pub use crate::operator::{Operator, Upload};
+pub use crate::operator::{NewTicket, Operator, Upload};
 pub use crate::settings::Settings;
 pub use crate::webhooks::{Delivery, signature};
 
@@ -103,15 +103,33 @@ impl Sandbox {
     #[must_use]
     pub fn conversation(&self, id: &str) -> Option<Value> {
         self.core.change(|world| {
-            let conversation = world.conversations.get(id)?;
+            let conversation = world.conversations.get(id).filter(|found| world.is_talk(found))?;
             Some(render::conversation(world, conversation, Form::Html, &Parts::Recent))
         })
     }
 
-    /// The ids of all conversations, the oldest first.
+    /// A ticket, as a GET would answer it.
+    #[must_use]
+    pub fn ticket(&self, id: &str) -> Option<Value> {
+        self.core.change(|world| render::ticket(world, world.conversations.get(id)?))
+    }
+
+    /// The ids of all tickets, the oldest first.
+    #[must_use]
+    pub fn ticket_ids(&self) -> Vec<String> {
+        self.core.change(|world| {
+            let tickets = world.conversations.values().filter(|conversation| conversation.ticket.is_some());
+            tickets.map(|conversation| conversation.id.clone()).collect()
+        })
+    }
+
+    /// The ids of all conversations, the oldest first; Customer tickets are among them.
     #[must_use]
     pub fn conversation_ids(&self) -> Vec<String> {
-        self.core.change(|world| world.conversations.keys().cloned().collect())
+        self.core.change(|world| {
+            let talks = world.conversations.values().filter(|conversation| world.is_talk(conversation));
+            talks.map(|conversation| conversation.id.clone()).collect()
+        })
     }
 
     /// A contact, as a GET would answer it; archived ones are not found.
@@ -165,6 +183,16 @@ impl Sandbox {
     /// Defines a custom attribute of `contact`, `company` or `conversation`; unknown ones are refused.
     pub fn define_attribute(&self, model: &str, name: &str) {
         self.arrange(Act::DefineAttribute { model: model.to_owned(), name: name.to_owned() });
+    }
+
+    /// Lets the bot reopen at once the tickets it means to reopen after a contact's reply, and waits for what is sent of it.
+    pub async fn bot_reopens_tickets_now(&self) {
+        self.core.change(|world| {
+            for ticket in world.planned_reopenings() {
+                world.reopen_as_planned(&ticket);
+            }
+        });
+        self.webhooks_settled().await;
     }
 
     fn arrange(&self, act: Act) -> Value {

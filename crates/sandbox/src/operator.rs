@@ -1,5 +1,7 @@
 //! The teammate at the other end: Olga Operator, and what she can do.
 
+mod tickets;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -12,6 +14,9 @@ pub(crate) const ADMIN_ID: &str = "9000002";
 pub(crate) const NAME: &str = "Olga Operator";
 /// Stands in payloads, as Intercom has it, and must never reach a user.
 pub(crate) const EMAIL: &str = "operator@sandbox.example";
+
+pub use tickets::NewTicket;
+pub(crate) use tickets::moves;
 
 /// A file for an answer with attachments. In JSON `data` is base64.
 #[derive(Clone, Debug, Deserialize)]
@@ -110,10 +115,34 @@ pub(crate) enum Act {
         model: String,
         name: String,
     },
+    CreateTicket {
+        contact: String,
+        ticket: NewTicket,
+    },
+    ConvertToTicket {
+        conversation: String,
+        #[serde(default)]
+        ticket: NewTicket,
+    },
+    MoveTicket {
+        ticket: String,
+        state: String,
+        #[serde(default)]
+        by: Option<String>,
+    },
+    ShareTicket {
+        ticket: String,
+        shared: bool,
+    },
+    SetTicketAttribute {
+        ticket: String,
+        name: String,
+        value: Value,
+    },
 }
 
 impl Act {
-    /// The conversation acted on, unless the act makes it.
+    /// The conversation or ticket acted on, unless the act makes it.
     fn conversation(&self) -> Option<&str> {
         match self {
             Self::Reply { conversation, .. }
@@ -128,7 +157,11 @@ impl Act {
             | Self::Delete { conversation }
             | Self::Tag { conversation, .. }
             | Self::AddPart { conversation, .. }
+            | Self::ConvertToTicket { conversation, .. }
             | Self::View { conversation } => Some(conversation),
+            Self::MoveTicket { ticket, .. }
+            | Self::ShareTicket { ticket, .. }
+            | Self::SetTicketAttribute { ticket, .. } => Some(ticket),
             _ => None,
         }
     }
@@ -200,7 +233,7 @@ fn perform_on_contacts(world: &mut World, act: Act) -> Result<Value, String> {
         Act::DefineAttribute { model, name } => {
             return Ok(json!({ "attribute": world.define_attribute(&model, &name, "string", "").id }));
         }
-        _ => false,
+        act => return tickets::perform(world, act),
     };
     if done { Ok(json!({})) } else { Err("no such contact".to_owned()) }
 }
@@ -330,6 +363,7 @@ pub(crate) fn overview(world: &World, id: &str) -> Option<Value> {
     let contact = contact.map(|c| json!({ "id": c.id, "name": c.details.name, "external_id": c.details.external_id }));
     let last = conversation.parts.iter().rev().find_map(|part| part.body.as_ref()).unwrap_or(&conversation.body);
     let written = conversation.contact_texts().len();
+    let ticket = conversation.ticket.as_ref();
     Some(json!({
         "id": conversation.id,
         "contact": contact,
@@ -339,5 +373,6 @@ pub(crate) fn overview(world: &World, id: &str) -> Option<Value> {
         "updated_at": conversation.updated_at,
         "unread": written.saturating_sub(conversation.seen),
         "open": conversation.state == State::Open,
+        "ticket": ticket.map(|ticket| tickets::overview(world, ticket)),
     }))
 }

@@ -1,6 +1,13 @@
 //! The world as Intercom writes it: JSON for REST answers and for webhooks.
 
+mod ticket;
+
 use serde_json::{Map, Value, json};
+
+pub(crate) use ticket::{
+    contact_roles, ticket, ticket_as_of, ticket_in_conversation, ticket_in_webhook, ticket_part, ticket_state_detailed,
+    ticket_type_detailed,
+};
 
 use crate::world::{Attachment, Attribute, Author, Body, Contact, Conversation, Part, State, Tag, World};
 
@@ -53,7 +60,7 @@ pub(crate) fn conversation(world: &World, conversation: &Conversation, form: For
         "sla_applied": null,
         "statistics": statistics(conversation),
         "topics": { "type": "topic.list", "topics": [], "total_count": 0 },
-        "ticket": null,
+        "ticket": ticket_in_conversation(world, conversation),
         "linked_objects": { "type": "list", "data": [], "total_count": 0, "has_more": false },
         "ai_agent": null,
         "ai_agent_participated": false,
@@ -171,15 +178,8 @@ fn contact_references(world: &World, conversation: &Conversation) -> Vec<Value> 
 }
 
 fn teammates(conversation: &Conversation) -> Value {
-    let mut ids: Vec<&String> = Vec::new();
-    for part in &conversation.parts {
-        if let Author::Admin(id) = &part.author
-            && !ids.contains(&id)
-        {
-            ids.push(id);
-        }
-    }
-    let admins: Vec<Value> = ids.into_iter().map(|id| json!({ "type": "admin", "id": id })).collect();
+    let admins: Vec<Value> =
+        conversation.teammates().into_iter().map(|id| json!({ "type": "admin", "id": id })).collect();
     if admins.is_empty() { Value::Null } else { json!({ "type": "admin.list", "admins": admins }) }
 }
 

@@ -29,6 +29,13 @@ pub struct Settings {
     pub search_lag_ms: i64,
     /// Whether searches compare dates by whole UTC days, as measured. Otherwise by the second.
     pub whole_day_dates: bool,
+    /// How long after a contact's reply the bot takes up a ticket again that was resolved, or waiting for the contact. None: never.
+    pub ticket_reopens_after: Option<Duration>,
+    /// Whether Customer tickets, being conversations, send `conversation.*` notifications too. Nobody has told what Intercom does.
+    pub tickets_as_conversations: bool,
+    /// Whether notifications of tickets are as before 2.15: no `ticket.resolved`, but a bare ticket as `ticket.closed` when it is
+    /// resolved, and assignees as text.
+    pub ticket_webhooks_before_2_15: bool,
     /// How long an attachment's address works.
     pub attachment_urls_live_for: Duration,
 }
@@ -47,6 +54,9 @@ impl Default for Settings {
             webhook_timeout: Duration::from_secs(5),
             search_lag_ms: 0,
             whole_day_dates: true,
+            ticket_reopens_after: Some(Duration::from_secs(1)),
+            tickets_as_conversations: false,
+            ticket_webhooks_before_2_15: false,
             attachment_urls_live_for: Duration::from_secs(30 * 60),
         }
     }

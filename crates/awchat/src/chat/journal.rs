@@ -16,6 +16,8 @@ const INTENT_MS: i64 = 600_000;
 const ANSWERED_SETTLE_MS: i64 = 1_000;
 /// What a request may spend on waiting for its turn, in milliseconds.
 const QUEUE_MS: i64 = 1_000;
+/// What a process has for writing down how an attempt ended, in milliseconds.
+const FORGOTTEN_MS: i64 = 30_000;
 /// Between two looks for a message whose fate is unknown, in milliseconds.
 pub const LOOK_MS: i64 = 2_000;
 
@@ -99,9 +101,20 @@ pub fn unknown(row: Outbound, answered: bool, now_ms: i64, patience: Patience) -
 /// written before now, but not necessarily when the attempt began: it may have waited for its turn, or be the second
 /// after a refused connection.
 pub fn orphaned(row: Outbound, now_ms: i64, patience: Patience) -> Outbound {
-    let latest_start_ms = row.attempt_ms.saturating_add(patience.timeout_ms / 2 + QUEUE_MS);
-    let answer_due_ms = latest_start_ms.min(now_ms.max(row.attempt_ms)).saturating_add(patience.timeout_ms);
+    let answer_due_ms =
+        latest_start_ms(&row, patience).min(now_ms.max(row.attempt_ms)).saturating_add(patience.timeout_ms);
     unknown(row, false, answer_due_ms, patience)
+}
+
+/// Whether a row has been `sending` for longer than anybody can have been at it: another process has died over it, or
+/// its commit was not told to who made it.
+pub fn is_forgotten(row: &Outbound, now_ms: i64, patience: Patience) -> bool {
+    let answer_due_ms = latest_start_ms(row, patience).saturating_add(patience.timeout_ms);
+    row.state == Journal::Sending && now_ms >= answer_due_ms.saturating_add(FORGOTTEN_MS)
+}
+
+fn latest_start_ms(row: &Outbound, patience: Patience) -> i64 {
+    row.attempt_ms.saturating_add(patience.timeout_ms / 2 + QUEUE_MS)
 }
 
 /// Whether a row that was not at Intercom when it was asked at `asked_ms` will never be. `seen` is the row as it was
@@ -115,9 +128,10 @@ pub fn deferred(row: Outbound) -> Outbound {
     Outbound { state: Journal::Unknown, ..row }
 }
 
-/// Certainly without effect: refused by Intercom, or never sent.
+/// Certainly without effect: refused by Intercom, or never sent. One of whose earlier attempts nobody knows may come
+/// yet, refused or not.
 pub fn not_applied(row: Outbound, refused: bool) -> Outbound {
-    let state = if refused { Journal::Rejected } else { Journal::Abandoned };
+    let state = if refused && !row.ambiguous { Journal::Rejected } else { Journal::Abandoned };
     Outbound { state, ..row }
 }
 
@@ -242,6 +256,20 @@ mod tests {
         assert!(!is_still_wanted(&unknown, BEGUN_MS + INTENT_MS));
         assert!(!is_still_wanted(&told(unknown.clone()), BEGUN_MS));
         assert!(is_still_wanted(&sending(told(unknown), BEGUN_MS), BEGUN_MS), "asked for again, it is wanted again");
+    }
+
+    #[test]
+    fn a_row_is_forgotten_when_nobody_can_be_at_it_any_more() {
+        let due_ms = BEGUN_MS + PATIENCE.timeout_ms / 2 + QUEUE_MS + PATIENCE.timeout_ms + FORGOTTEN_MS;
+        let sending = row(Journal::Sending);
+        assert!(!is_forgotten(&sending, due_ms - 1, PATIENCE) && is_forgotten(&sending, due_ms, PATIENCE));
+        assert!(!is_forgotten(&row(Journal::Unknown), due_ms, PATIENCE), "somebody looks for it");
+    }
+
+    #[test]
+    fn a_refusal_ends_a_row_unless_an_earlier_attempt_may_come_yet() {
+        let state = |ambiguous| not_applied(Outbound { ambiguous, ..row(Journal::Sending) }, true).state;
+        assert_eq!((state(false), state(true)), (Journal::Rejected, Journal::Abandoned));
     }
 
     #[test]

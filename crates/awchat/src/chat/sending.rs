@@ -446,12 +446,32 @@ impl Chat {
         let now_ms = self.clock.now_ms();
         for row in self.store.outbound_open().await? {
             if row.state == Journal::Sending {
-                tracing::warn!(row = row.id, "a message was being sent when the process died; looking for it");
-                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.patience())).await?;
+                self.orphaned(&row, now_ms).await?;
             }
             self.store.enqueue("settle", &row.id, "{}", now_ms, now_ms).await?;
         }
         Ok(())
+    }
+
+    /// Now and then: what has been `sending` for longer than anybody can be at it is looked for as well.
+    pub async fn recover_forgotten(&self) -> Result<()> {
+        let now_ms = self.clock.now_ms();
+        for row in self.store.outbound_open().await? {
+            if journal::is_forgotten(&row, now_ms, self.patience()) {
+                self.orphaned(&row, now_ms).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn orphaned(&self, row: &Outbound, now_ms: i64) -> Result<Outbound> {
+        tracing::warn!(row = row.id, "nobody is sending this message any more; looking for it");
+        let mark = |row: &Outbound| (row.state, row.attempts);
+        let orphaned = |now: Outbound| match mark(&now) == mark(row) {
+            true => journal::orphaned(now, now_ms, self.patience()),
+            false => now,
+        };
+        self.advance(&row.id, orphaned).await
     }
 }
 

@@ -4,6 +4,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use awchat::chat::draft::Opening;
+use awchat::chat::mirror;
+use awchat::id::{ConversationId, UserId};
+use awchat::store::outbound::{self, Journal, Outbound};
 use sandbox::{Fault, Kind};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -693,4 +697,49 @@ async fn a_conversation_that_was_not_begun_is_told_and_begun_only_when_asked_for
         starts(&world, "l", json!({ "body": "Other" })).await.expect(201);
         assert_eq!(world.sandbox.conversation_ids().len(), 2, "{kind:?}");
     }
+}
+
+/// A row as a process leaves it that dies while it is sending, before anything has reached Intercom.
+async fn left_behind(talk: &Talk<'_>, body: &str) {
+    let now_ms = talk.world.clock.now_ms();
+    let row = Outbound {
+        id: awchat::id::random(),
+        user: UserId::parse("ada").expect("a user id"),
+        conversation: ConversationId::parse(&talk.chat),
+        kind: outbound::Kind::Reply,
+        route: format!("/api/conversations/{}/reply", talk.chat),
+        key: None,
+        fingerprint: body.to_owned(),
+        content: mirror::content(body),
+        body: body.to_owned(),
+        payload: serde_json::to_string(&Opening::default()).expect("JSON"),
+        state: Journal::Sending,
+        attempts: 1,
+        ambiguous: false,
+        told: false,
+        attempt_ms: now_ms,
+        settle_until_ms: 0,
+        part_id: None,
+        response: None,
+        created_ms: now_ms,
+    };
+    let mut tx = talk.world.app.store.begin().await.expect("a transaction");
+    assert!(tx.insert_outbound(&row).await.expect("a row"));
+    tx.commit().await.expect("durable");
+}
+
+#[tokio::test]
+async fn a_message_that_another_process_died_over_is_taken_on_when_nobody_can_be_at_it_any_more() {
+    let world = short().await;
+    let talk = Talk::begin(&world).await;
+    left_behind(&talk, "Left behind").await;
+
+    for (after_s, sent) in [(30, 0), (10, 1), (60, 1)] {
+        world.clock.advance(after_s * 1000);
+        world.app.chat.recover_forgotten().await.expect("the rows are looked at");
+        world.pass(Duration::from_secs(10)).await;
+        assert_eq!(posts(&world, "/reply"), sent, "after {after_s} s more");
+    }
+    assert_eq!(world.sandbox.contact_parts(&talk.chat), ["Hello", "Left behind"]);
+    assert_eq!(texts(&talk.ada.polls(&talk.chat, 0).await), ["Hello", "Left behind"]);
 }

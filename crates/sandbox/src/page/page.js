@@ -26,6 +26,8 @@ const FAULTS = [
 ];
 
 let chosen = null;
+// The conversation a new ticket is made of; null: of none.
+let converting = null;
 const drawn = new WeakMap();
 
 function element(tag, className, text) {
@@ -90,6 +92,17 @@ function fit(list, items, make) {
 // Addresses of files are signed anew each time; that alone is no change.
 const asText = (item) => JSON.stringify(item, (key, value) => (key === "url" && value ? value.split("?")[0] : value));
 
+// Makes the options of a choice; their values are ids.
+function fill(select, items, label) {
+  select.replaceChildren(
+    ...items.map((item) => {
+      const option = element("option", "", label(item));
+      option.value = item.id;
+      return option;
+    }),
+  );
+}
+
 /* The list */
 
 function drawList(list) {
@@ -101,7 +114,9 @@ function drawList(list) {
       const item = element("button", "item");
       item.type = "button";
       item.setAttribute("aria-current", String(one.current));
-      item.append(element("span", "person", person(one.contact)), element("span", `state ${one.state}`, one.state));
+      const [kind, label] = one.ticket ? [one.ticket.stage, one.ticket.state_label] : [one.state, one.state];
+      item.append(element("span", "person", person(one.contact)), element("span", `state ${kind}`, label));
+      if (one.ticket) item.append(element("span", "about", `#${one.ticket.number} ${one.ticket.title}`));
       item.append(element("span", "last", one.last_line || "…"));
       if (one.unread > 0) {
         const badge = element("span", "badge", String(one.unread));
@@ -132,12 +147,19 @@ function drawThread(thread) {
   const { conversation } = thread;
   at("name").textContent = person(thread.contact);
   const until = thread.state === "snoozed" && thread.snoozed_until ? ` until ${clock(thread.snoozed_until)}` : "";
-  at("sub").textContent = `${thread.state}${until} · no. ${thread.id}`;
+  const about = thread.ticket ? `ticket #${thread.ticket.number}, ${thread.ticket.type} · ` : "";
+  at("sub").textContent = `${about}${thread.state}${until} · no. ${thread.id}`;
+  drawTicket(thread.ticket);
   for (const button of document.querySelectorAll("[data-act]")) {
     button.disabled = { close: "closed", snooze: "snoozed", reopen: "open" }[button.dataset.act] === thread.state;
   }
   const opening = { ...conversation.source, part_type: "comment", created_at: conversation.created_at };
-  const all = [opening, ...conversation.conversation_parts.conversation_parts];
+  const parts = conversation.conversation_parts.conversation_parts.map((part) => ({
+    ...part,
+    moved: thread.moves[part.id],
+  }));
+  // A ticket made from nothing has an empty opening message.
+  const all = opening.body || opening.attachments.length > 0 ? [opening, ...parts] : parts;
   const list = at("parts");
   const wasAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 60;
   fit(list, all, drawPart);
@@ -150,7 +172,8 @@ function drawPart(part) {
   const known = mine || part.author.name;
   const by = known ? part.author.name || part.author.type : at("name").textContent;
   if (!part.body && files.length === 0) {
-    return element("li", "part event", `${part.part_type.replaceAll("_", " ")} · ${by} · ${clock(part.created_at)}`);
+    const what = part.moved || part.part_type;
+    return element("li", "part event", `${what.replaceAll("_", " ")} · ${by} · ${clock(part.created_at)}`);
   }
   const note = part.part_type === "note";
   const made = element(
@@ -191,6 +214,62 @@ async function send(kind) {
   at("text").focus();
 }
 
+/* Tickets */
+
+function drawTicket(ticket) {
+  for (const [id, shown] of [
+    ["convert", !ticket],
+    ["ticket", ticket],
+    ["share", ticket && ticket.category !== "Customer"],
+  ]) {
+    at(id).hidden = !shown;
+  }
+  if (!ticket) return;
+  at("ticket-title").textContent = ticket.title || "No title";
+  at("ticket-description").textContent = ticket.description;
+  at("share").setAttribute("aria-pressed", String(ticket.shared));
+  fit(at("ticket-state"), ticket.states, (state) => {
+    const same = state.label === state.shown;
+    const option = element("option", "", same ? state.label : `${state.label} (shown: ${state.shown})`);
+    option.value = state.id;
+    return option;
+  });
+  if (document.activeElement !== at("ticket-state")) at("ticket-state").value = ticket.state;
+}
+
+async function move() {
+  await act({ act: "move_ticket", ticket: chosen, state: at("ticket-state").value });
+  at("ticket-state").blur();
+  await refresh();
+}
+
+async function offerTicket(conversation) {
+  converting = conversation;
+  const [contacts, types] = await Promise.all([ask("GET", "contacts"), ask("GET", "ticket_types")]);
+  // Only customers' tickets can be made of conversations.
+  const fitting = types.filter((type) => conversation === null || type.category === "Customer");
+  at("ticketing-title").textContent = conversation === null ? "New ticket" : "Make a ticket of this";
+  at("ticket-for").hidden = conversation !== null;
+  fill(at("ticket-contact"), contacts, person);
+  fill(at("ticket-type"), fitting, (type) => `${type.name} (${type.category})`);
+  at("ticketing").showModal();
+}
+
+async function makeTicket(event) {
+  event.preventDefault();
+  const title = at("new-title").value.trim();
+  const ticket = { ticket_type: at("ticket-type").value, title, description: at("new-description").value.trim() };
+  const done = await act(
+    converting === null
+      ? { act: "create_ticket", contact: at("ticket-contact").value, ticket }
+      : { act: "convert_to_ticket", conversation: converting, ticket },
+  );
+  if (!done) return;
+  at("ticket-form").reset();
+  at("ticketing").close();
+  choose(done.ticket);
+}
+
 /* Faults */
 
 function drawFaults(faults) {
@@ -215,14 +294,7 @@ async function addFault(event) {
 /* Starting a conversation */
 
 async function offerStart() {
-  const contacts = await ask("GET", "contacts");
-  at("start-contact").replaceChildren(
-    ...contacts.map((contact) => {
-      const option = element("option", "", person(contact));
-      option.value = contact.id;
-      return option;
-    }),
-  );
+  fill(at("start-contact"), await ask("GET", "contacts"), person);
   at("starting").showModal();
 }
 
@@ -286,6 +358,15 @@ for (const button of document.querySelectorAll("[data-act]")) {
     act({ act: button.dataset.act, conversation: chosen, ...until });
   });
 }
+at("convert").addEventListener("click", () => offerTicket(chosen));
+at("ticket-state").addEventListener("change", move);
+at("share").addEventListener("click", () => {
+  const shared = at("share").getAttribute("aria-pressed") !== "true";
+  act({ act: "share_ticket", ticket: chosen, shared });
+});
+at("new-ticket").addEventListener("click", () => offerTicket(null));
+at("ticket-form").addEventListener("submit", makeTicket);
+at("ticket-cancel").addEventListener("click", () => at("ticketing").close());
 at("new").addEventListener("click", offerStart);
 at("start-form").addEventListener("submit", start);
 at("start-cancel").addEventListener("click", () => at("starting").close());

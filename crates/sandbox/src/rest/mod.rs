@@ -8,6 +8,8 @@ mod people;
 mod replies;
 mod search;
 mod tags;
+mod ticket_search;
+mod tickets;
 
 use serde_json::Value;
 
@@ -24,6 +26,9 @@ pub(crate) fn answer(world: &mut World, request: &Request, lag_ms: i64) -> Answe
     }
     let segments = request.segments();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if let Some(refusal) = other_kind(world, &segments) {
+        return refusal;
+    }
     let outcome = match (request.method.as_str(), segments.as_slice()) {
         ("GET", ["me"]) => people::me(world),
         ("GET", ["admins"]) => people::list(world, request),
@@ -54,6 +59,20 @@ pub(crate) fn answer(world: &mut World, request: &Request, lag_ms: i64) -> Answe
         ("POST", ["conversations", id, "tags"]) => tags::attach(world, id, request),
         ("DELETE", ["conversations", id, "tags", tag]) => tags::detach(world, id, tag, request),
 
+        ("POST", ["conversations", id, "convert"]) => tickets::convert(world, id, request),
+
+        ("POST", ["tickets"]) => tickets::create(world, request),
+        ("POST", ["tickets", "search"]) => ticket_search::tickets(world, request, lag_ms),
+        ("GET", ["tickets", id]) => tickets::get(world, id),
+        ("PUT", ["tickets", id]) => tickets::update(world, id, request),
+        ("DELETE", ["tickets", id]) => tickets::delete(world, id),
+        ("POST", ["tickets", id, "reply"]) => tickets::reply(world, id, request),
+        ("POST", ["tickets", id, "tags"]) => tags::attach(world, id, request),
+        ("DELETE", ["tickets", id, "tags", tag]) => tags::detach(world, id, tag, request),
+        ("GET", ["ticket_states"]) => tickets::states(world),
+        ("GET", ["ticket_types"]) => tickets::types(world),
+        ("GET", ["ticket_types", id]) => tickets::one_type(world, id),
+
         ("GET", ["tags"]) => tags::list(world),
         ("POST", ["tags"]) => tags::create(world, request),
         ("GET", ["tags", id]) => tags::get(world, id),
@@ -62,6 +81,22 @@ pub(crate) fn answer(world: &mut World, request: &Request, lag_ms: i64) -> Answe
         _ => Err(not_found("Resource Not Found")),
     };
     outcome.map_or_else(|refusal| refusal, |body| Answer::json(200, &body))
+}
+
+/// A ticket's path with a conversation's id is not found, nor is a conversation's with the id of a ticket that is none. A Customer
+/// ticket is both.
+fn other_kind(world: &World, segments: &[&str]) -> Option<Answer> {
+    let known = |id: &str| world.conversations.get(id);
+    match segments {
+        ["conversations", id, ..] => {
+            known(id).filter(|found| !world.is_talk(found)).map(|_| not_found("Conversation not found"))
+        }
+        ["tickets", "search"] => None,
+        ["tickets", id, rest @ ..] if known(id).is_none_or(|found| found.ticket.is_none()) => {
+            Some(if rest == ["reply"] { not_found("Resource Not Found") } else { tickets::not_a_ticket() })
+        }
+        _ => None,
+    }
 }
 
 fn not_found(message: &str) -> Answer {

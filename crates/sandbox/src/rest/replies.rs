@@ -22,6 +22,19 @@ pub(super) fn reply(world: &mut World, id: &str, request: &Request) -> Outcome {
 }
 
 fn reply_as_contact(world: &mut World, id: &str, request: &Request) -> Outcome {
+    let contact = replying_contact(world, request)?.clone();
+    let id = conversation_of(world, id, &contact)?;
+    let part = write_as_contact(world, &id, request, true)?;
+    only(world, &id, &part)
+}
+
+/// Writes as the contact named, whose own the conversation must be. Returns the part's id.
+pub(super) fn write_as_contact(
+    world: &mut World,
+    id: &str,
+    request: &Request,
+    files_allowed: bool,
+) -> Result<String, Answer> {
     if request.text("message_type") != Some("comment") {
         return Err(invalid("message_type must be comment"));
     }
@@ -29,9 +42,9 @@ fn reply_as_contact(world: &mut World, id: &str, request: &Request) -> Outcome {
     let id = conversation_of(world, id, &contact)?;
     // Only attachments is not enough: a body is required.
     let body = Body::from_contact(request.text("body").ok_or_else(|| missing("body"))?);
-    let files = attachments(world, request, true)?;
+    let files = attachments(world, request, files_allowed)?;
     let part = world.contact_replies(&id, &contact, body, files);
-    only(world, &id, &part.ok_or_else(|| not_found("Conversation not found"))?)
+    part.ok_or_else(|| not_found("Conversation not found"))
 }
 
 /// Exactly one identifier names the contact.
@@ -50,13 +63,24 @@ fn replying_contact<'a>(world: &'a World, request: &Request) -> Result<&'a Conta
 fn conversation_of(world: &World, id: &str, contact: &Contact) -> Result<String, Answer> {
     let own = |conversation: &&Conversation| conversation.contacts.contains(&contact.id);
     let found = match id {
-        "last" => world.conversations.values().filter(own).max_by_key(|conversation| &conversation.id),
+        "last" => world
+            .conversations
+            .values()
+            .filter(own)
+            .filter(|c| world.is_talk(c))
+            .max_by_key(|conversation| &conversation.id),
         id => world.conversations.get(id).filter(own),
     };
     found.map(|conversation| conversation.id.clone()).ok_or_else(|| not_found("Conversation not found"))
 }
 
 fn reply_as_admin(world: &mut World, id: &str, request: &Request) -> Outcome {
+    let part = write_as_admin(world, id, request)?;
+    only(world, id, &part)
+}
+
+/// Writes as a teammate. Returns the part's id.
+pub(super) fn write_as_admin(world: &mut World, id: &str, request: &Request) -> Result<String, Answer> {
     let admin = acting_admin(world, request)?;
     let part_type = match request.text("message_type") {
         Some(kind @ ("comment" | "note" | "quick_reply")) => kind,
@@ -73,8 +97,7 @@ fn reply_as_admin(world: &mut World, id: &str, request: &Request) -> Outcome {
         return Err(missing("body"));
     }
     let part = NewPart { options, ..NewPart::new(part_type, Author::Admin(admin), body, Via::Api) }.with(files);
-    let part = world.admin_writes(id, part).ok_or_else(|| not_found("Conversation not found"))?;
-    only(world, id, &part)
+    world.admin_writes(id, part).ok_or_else(|| not_found("Conversation not found"))
 }
 
 /// Close, open, snooze or assign, for a teammate.

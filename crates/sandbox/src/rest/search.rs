@@ -1,4 +1,5 @@
-//! `POST /contacts/search` and `/conversations/search`: filters, pages, and an index that lags behind.
+//! `POST /contacts/search` and `/conversations/search`: filters, pages, and an index that lags behind. Tickets' search uses the
+//! same filters and pages.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +16,7 @@ const MAX_PER_PAGE: usize = 150;
 const DAY_S: i64 = 86_400;
 
 /// What a field of a searched object holds.
-enum Found {
+pub(super) enum Found {
     /// Any of these texts.
     Texts(Vec<String>),
     /// Unix seconds, if there is one.
@@ -25,7 +26,7 @@ enum Found {
 
 /// How a search compares dates.
 #[derive(Clone, Copy)]
-enum Dates {
+pub(super) enum Dates {
     /// By the second.
     Exact,
     /// Conversations: both sides cut to their day, and `>` means "or equal".
@@ -39,7 +40,7 @@ pub(super) fn conversations(world: &World, request: &Request, lag_ms: i64) -> Ou
     let dates = if world.whole_day_dates { Dates::WholeDaysInclusive } else { Dates::Exact };
     let mut found: Vec<Indexed<'_>> = Vec::new();
     check(query, 0)?;
-    for conversation in world.conversations.values() {
+    for conversation in world.conversations.values().filter(|conversation| world.is_talk(conversation)) {
         let Some(seen) = conversation.seen_by_search(world.now_ms, lag_ms) else { continue };
         let indexed = Indexed { conversation, seen };
         if matches(query, dates, &|name| conversation_field(world, indexed, name))? {
@@ -67,6 +68,9 @@ impl Indexed<'_> {
         json["updated_at"] = json!(self.seen.updated_at);
         json["state"] = json!(self.seen.state.name());
         json["open"] = json!(self.seen.state != State::Closed);
+        if self.seen.ticket_state_id.is_none() {
+            json["ticket"] = Value::Null;
+        }
         json
     }
 }
@@ -145,7 +149,7 @@ fn contact_field(contact: &Contact, name: &str) -> Option<Found> {
 }
 
 /// The shape of a query: two levels, and fifteen filters in a group, are the most.
-fn check(query: &Value, depth: usize) -> Result<(), Answer> {
+pub(super) fn check(query: &Value, depth: usize) -> Result<(), Answer> {
     let Some(group) = query["value"].as_array().filter(|_| is_group(query)) else {
         let complete = query["field"].is_string() && query["operator"].is_string() && query.get("value").is_some();
         return if complete { Ok(()) } else { Err(invalid("query needs field, operator and value")) };
@@ -162,7 +166,7 @@ fn is_group(query: &Value) -> bool {
     matches!(query["operator"].as_str(), Some("AND" | "OR")) && query["field"].is_null()
 }
 
-fn matches(query: &Value, dates: Dates, field: &dyn Fn(&str) -> Option<Found>) -> Result<bool, Answer> {
+pub(super) fn matches(query: &Value, dates: Dates, field: &dyn Fn(&str) -> Option<Found>) -> Result<bool, Answer> {
     if is_group(query) {
         let group = query["value"].as_array().into_iter().flatten();
         let all: Vec<bool> = group.map(|inner| matches(inner, dates, field)).collect::<Result<_, _>>()?;
@@ -227,7 +231,7 @@ fn seconds(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
-fn as_text(value: &Value) -> String {
+pub(super) fn as_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
@@ -247,13 +251,17 @@ fn per_page(request: &Request) -> Result<usize, Answer> {
 }
 
 /// The items of the page asked for. Items are sorted by falling key; one that moved up between two pages is missed, as in life.
-fn page_of<'a, T>(request: &Request, all: &'a [T], key: impl Fn(&T) -> String) -> Result<Vec<&'a T>, Answer> {
+pub(super) fn page_of<'a, T>(
+    request: &Request,
+    all: &'a [T],
+    key: impl Fn(&T) -> String,
+) -> Result<Vec<&'a T>, Answer> {
     let (_, after) = cursor(request)?;
     let rest = all.iter().filter(|item| after.as_ref().is_none_or(|after| key(item) < *after));
     Ok(rest.take(per_page(request)?).collect())
 }
 
-fn pages<T>(request: &Request, all: &[T], key: impl Fn(&T) -> String) -> Result<Value, Answer> {
+pub(super) fn pages<T>(request: &Request, all: &[T], key: impl Fn(&T) -> String) -> Result<Value, Answer> {
     let (per_page, (page, after)) = (per_page(request)?, cursor(request)?);
     let mut pages = json!({
         "type": "pages", "page": page, "per_page": per_page, "total_pages": all.len().div_ceil(per_page),

@@ -298,6 +298,11 @@ fn forged(notification: &Notification) -> Notification {
     if item["conversation_parts"]["conversation_parts"].get(0).is_some() {
         item["conversation_parts"]["conversation_parts"][0]["body"] = json!(LURE);
         item["conversation_parts"]["conversation_parts"][0]["id"] = json!("99999999999");
+    } else if item["ticket_part"].is_object() {
+        item["ticket_part"]["body"] = json!(LURE);
+        item["ticket_part"]["id"] = json!("99999999999");
+    } else if let Some(attributes) = item.get_mut("ticket_attributes") {
+        attributes["_default_title_"] = json!(LURE);
     } else {
         item["source"]["body"] = json!(LURE);
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     AppliedTag, Attachment, Author, Body, Contact, Conversation, FIRST_CONVERSATION, FIRST_MESSAGE, FIRST_PART, Part,
-    State, Statistics, World,
+    Stage, State, Statistics, World,
 };
 
 /// Where a change came from: parts made by the API carry the app's package code.
@@ -24,6 +24,9 @@ pub(crate) struct NewPart {
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) assigned_to: Value,
     pub(crate) options: Vec<String>,
+    /// Of a ticket's change of state: from, to.
+    pub(crate) ticket_state: Option<(Stage, Stage)>,
+    pub(crate) updated_attribute: Option<Value>,
     pub(crate) via: Via,
 }
 
@@ -37,7 +40,17 @@ pub(crate) enum Assignee {
 impl NewPart {
     pub(crate) fn new(part_type: &str, author: Author, body: Option<Body>, via: Via) -> Self {
         let (attachments, options) = (Vec::new(), Vec::new());
-        Self { part_type: part_type.to_owned(), body, author, attachments, assigned_to: Value::Null, options, via }
+        Self {
+            part_type: part_type.to_owned(),
+            body,
+            author,
+            attachments,
+            assigned_to: Value::Null,
+            options,
+            ticket_state: None,
+            updated_attribute: None,
+            via,
+        }
     }
 
     pub(crate) fn with(mut self, attachments: Vec<Attachment>) -> Self {
@@ -49,6 +62,24 @@ impl NewPart {
 impl World {
     /// Opens a conversation; who writes first decides which notification is sent.
     pub(crate) fn start(&mut self, contact: &str, author: Author, body: Body, attachments: Vec<Attachment>) -> String {
+        let by_contact = matches!(author, Author::Contact(_));
+        let id = self.new_conversation(contact, author, body, attachments);
+        if by_contact {
+            self.note_contact_wrote(contact);
+        }
+        let topic = if by_contact { "conversation.user.created" } else { "conversation.admin.single.created" };
+        self.emit_conversation(topic, &id, None);
+        id
+    }
+
+    /// Opens a conversation and says nothing to anybody.
+    pub(super) fn new_conversation(
+        &mut self,
+        contact: &str,
+        author: Author,
+        body: Body,
+        attachments: Vec<Attachment>,
+    ) -> String {
         let (id, message_id, now) = (self.next_id(FIRST_CONVERSATION), self.next_id(FIRST_MESSAGE), self.now());
         let by_contact = matches!(author, Author::Contact(_));
         let mut conversation = Conversation {
@@ -75,14 +106,10 @@ impl World {
             statistics: Statistics { last_contact_reply_at: by_contact.then_some(now), ..Statistics::default() },
             revisions: VecDeque::new(),
             seen: 0,
+            ticket: None,
         };
         conversation.touch(self.now_ms);
         self.conversations.insert(id.clone(), conversation);
-        if by_contact {
-            self.note_contact_wrote(contact);
-        }
-        let topic = if by_contact { "conversation.user.created" } else { "conversation.admin.single.created" };
-        self.emit_conversation(topic, &id, None);
         id
     }
 
@@ -105,6 +132,8 @@ impl World {
             state: conversation.state,
             assigned_to: new.assigned_to,
             options: new.options,
+            ticket_state: new.ticket_state,
+            updated_attribute: new.updated_attribute,
             by_api: new.via == Via::Api,
         });
         conversation.touch(self.now_ms);
@@ -150,7 +179,9 @@ impl World {
         self.note_contact_wrote(&contact.id);
         let part_type = if reopens { "open" } else { "comment" };
         let part = NewPart::new(part_type, Author::Contact(contact.id.clone()), Some(body), Via::Api).with(files);
-        self.append_and_tell(id, part, "conversation.user.replied")
+        let part = self.append_and_tell(id, part, "conversation.user.replied");
+        self.plan_reopening(id);
+        part
     }
 
     /// A teammate's part with a body: `comment`, `note` or `quick_reply`.
@@ -177,7 +208,22 @@ impl World {
         self.append_and_tell(id, part, "conversation.operator.replied")
     }
 
+    /// Closes; a ticket is resolved by it too.
     pub(crate) fn close(&mut self, id: &str, admin: &str, body: Option<Body>, via: Via) -> Option<String> {
+        let part = self.append_close(id, admin, body, via)?;
+        self.resolve_closed(id, admin, via);
+        self.emit_conversation("conversation.admin.closed", id, Some(&part));
+        Some(part)
+    }
+
+    /// Closes and leaves a ticket in its state.
+    pub(crate) fn close_only(&mut self, id: &str, admin: &str, via: Via) -> Option<String> {
+        let part = self.append_close(id, admin, None, via)?;
+        self.emit_conversation("conversation.admin.closed", id, Some(&part));
+        Some(part)
+    }
+
+    fn append_close(&mut self, id: &str, admin: &str, body: Option<Body>, via: Via) -> Option<String> {
         let now = self.now();
         self.set_state(id, State::Closed, None);
         let conversation = self.conversations.get_mut(id)?;
@@ -186,7 +232,7 @@ impl World {
         conversation.statistics.last_close_at = Some(now);
         conversation.statistics.last_closed_by = Some(admin.to_owned());
         let part = NewPart::new("close", Author::Admin(admin.to_owned()), body, via);
-        self.append_and_tell(id, part, "conversation.admin.closed")
+        self.append(id, part)
     }
 
     pub(crate) fn open(&mut self, id: &str, admin: &str, via: Via) -> Option<String> {
@@ -265,12 +311,12 @@ impl World {
     }
 
     pub(crate) fn delete(&mut self, id: &str) -> bool {
-        let existed = self.conversations.remove(id).is_some();
-        if existed {
+        let Some(conversation) = self.conversations.remove(id) else { return false };
+        if self.is_talk(&conversation) {
             self.deleted.push((id.to_owned(), self.now()));
-            self.emit_deletion(id);
         }
-        existed
+        self.emit_deletion(&conversation);
+        true
     }
 
     /// Attaches a tag; Intercom sends nothing of it, but `updated_at` moves.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value};
 
-use super::{Attachment, Body};
+use super::{Attachment, Body, Stage, Ticket};
 
 /// How many past states of a conversation a lagging search can fall back on.
 const KEPT_REVISIONS: usize = 64;
@@ -38,6 +38,8 @@ pub(crate) struct Conversation {
     pub(crate) revisions: VecDeque<Revision>,
     /// How many contact's messages the operator has looked at.
     pub(crate) seen: usize,
+    /// What makes it a ticket.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,9 @@ pub(crate) struct Part {
     pub(crate) assigned_to: Value,
     /// Texts of the answers a `quick_reply` offers.
     pub(crate) options: Vec<String>,
+    /// Of a ticket's change of state: from, to.
+    pub(crate) ticket_state: Option<(Stage, Stage)>,
+    pub(crate) updated_attribute: Option<Value>,
     pub(crate) by_api: bool,
 }
 
@@ -100,6 +105,10 @@ pub(crate) struct Revision {
     pub(crate) at_ms: i64,
     pub(crate) updated_at: i64,
     pub(crate) state: State,
+    /// How many parts there were.
+    pub(crate) parts: usize,
+    /// The state of the ticket, once it was one.
+    pub(crate) ticket_state_id: Option<u64>,
 }
 
 impl State {
@@ -116,15 +125,39 @@ impl Conversation {
     /// Marks a change: `updated_at` moves, and the search index will see it after its lag.
     pub(crate) fn touch(&mut self, now_ms: i64) {
         self.updated_at = now_ms.div_euclid(1000);
-        self.revisions.push_back(Revision { at_ms: now_ms, updated_at: self.updated_at, state: self.state });
+        self.revisions.push_back(self.revision(now_ms));
         if self.revisions.len() > KEPT_REVISIONS {
             self.revisions.pop_front();
+        }
+    }
+
+    /// What there is to know of it now.
+    pub(crate) fn revision(&self, at_ms: i64) -> Revision {
+        Revision {
+            at_ms,
+            updated_at: self.updated_at,
+            state: self.state,
+            parts: self.parts.len(),
+            ticket_state_id: self.ticket.as_ref().map(|ticket| ticket.state_id),
         }
     }
 
     /// What a search `lag_ms` behind knows of the conversation; None while it is too new.
     pub(crate) fn seen_by_search(&self, now_ms: i64, lag_ms: i64) -> Option<Revision> {
         self.revisions.iter().rev().find(|revision| revision.at_ms <= now_ms - lag_ms).copied()
+    }
+
+    /// The ids of the teammates who did something in it, each once.
+    pub(crate) fn teammates(&self) -> Vec<&String> {
+        let mut ids: Vec<&String> = Vec::new();
+        for part in &self.parts {
+            if let Author::Admin(id) = &part.author
+                && !ids.contains(&id)
+            {
+                ids.push(id);
+            }
+        }
+        ids
     }
 
     /// Plain texts of what its contacts wrote, in order, the opening message included.

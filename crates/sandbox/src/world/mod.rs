@@ -3,8 +3,11 @@
 mod acts;
 mod contact;
 mod conversation;
+mod desk;
 mod files;
 mod text;
+mod ticket;
+mod ticket_acts;
 
 use std::collections::BTreeMap;
 
@@ -15,15 +18,18 @@ pub(crate) use contact::{Contact, Details};
 pub(crate) use conversation::{AppliedTag, Author, Conversation, Part, Revision, State, Statistics};
 pub(crate) use files::{Attachment, Download, Files};
 pub(crate) use text::Body;
+pub(crate) use ticket::{Category, DESCRIPTION, Mover, Stage, TITLE, Ticket, TicketAttribute, TicketState, TicketType};
+pub(crate) use ticket_acts::NotMoved;
 
 /// First ids: as long as real ones, so that nobody keeps them in 32 bits.
 const FIRST_CONVERSATION: u64 = 215_472_621_200_001;
 const FIRST_PART: u64 = 37_358_200_001;
 const FIRST_MESSAGE: u64 = 3_381_828_792;
+const FIRST_TICKET: u64 = 66_040_342;
 const FIRST_TAG: u64 = 7_522_907;
 const FIRST_ATTRIBUTE: u64 = 34_001;
 
-/// Everything there is: contacts, conversations, tags, attributes, files, and what is still to be told.
+/// Everything there is: contacts, conversations and tickets, tags, attributes, files, and what is still to be told.
 pub(crate) struct World {
     pub(crate) now_ms: i64,
     pub(crate) app_id: String,
@@ -34,12 +40,20 @@ pub(crate) struct World {
     pub(crate) deleted: Vec<(String, i64)>,
     pub(crate) tags: Vec<Tag>,
     pub(crate) attributes: Vec<Attribute>,
+    pub(crate) ticket_types: Vec<TicketType>,
+    pub(crate) ticket_states: Vec<TicketState>,
     pub(crate) files: Files,
     pub(crate) search_lag_ms: i64,
     pub(crate) whole_day_dates: bool,
+    pub(crate) tickets_as_conversations: bool,
+    pub(crate) tickets_before_2_15: bool,
+    /// How long after a contact's reply the bot takes up a resting ticket again; None: never.
+    pub(crate) reopen_after_ms: Option<i64>,
     /// Notifications to send; the caller takes them before it gives the lock back, so that their order is the order of changes.
     pub(crate) events: Vec<Event>,
     pub(crate) downloads: Vec<Download>,
+    /// Tickets to be reopened by the bot, and in how many milliseconds; the caller takes them too.
+    pub(crate) reopenings: Vec<(String, i64)>,
     issued: u64,
 }
 
@@ -92,11 +106,19 @@ impl World {
             deleted: Vec::new(),
             tags: Vec::new(),
             attributes: Vec::new(),
+            ticket_types: desk::types(),
+            ticket_states: desk::states(),
             files: Files::new(base_url, &settings.client_secret, settings.attachment_urls_live_for),
             search_lag_ms: settings.search_lag_ms,
             whole_day_dates: settings.whole_day_dates,
+            tickets_as_conversations: settings.tickets_as_conversations,
+            tickets_before_2_15: settings.ticket_webhooks_before_2_15,
+            reopen_after_ms: settings
+                .ticket_reopens_after
+                .map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX)),
             events: Vec::new(),
             downloads: Vec::new(),
+            reopenings: Vec::new(),
             issued: 0,
         }
     }
@@ -167,12 +189,21 @@ impl World {
         self.events.push(Event { topic: topic.to_owned(), key: key.to_owned(), item });
     }
 
-    /// Tells of a change of a conversation, with the part that made it. Bodies are plain text, as since 2.15.
+    /// Tells of a change of a conversation, with the part that made it. Bodies are plain text, as since 2.15. Of a ticket it tells
+    /// in the ticket's way, and in this way only where the settings say so.
     pub(crate) fn emit_conversation(&mut self, topic: &str, id: &str, part: Option<&str>) {
+        self.emit_as_ticket(topic, id, part);
         let Some(conversation) = self.conversations.get(id) else { return };
+        if !self.tells_as_conversation(conversation) {
+            return;
+        }
         let parts = crate::render::Parts::These(part.into_iter().collect());
         let item = crate::render::conversation(self, conversation, crate::render::Form::Plain, &parts);
         self.emit(topic, id, item);
+    }
+
+    fn tells_as_conversation(&self, conversation: &Conversation) -> bool {
+        conversation.ticket.is_none() || self.tickets_as_conversations && self.is_talk(conversation)
     }
 
     pub(crate) fn emit_contact(&mut self, topic: &str, id: &str, extra: Value) {
@@ -184,7 +215,11 @@ impl World {
         self.emit(topic, id, item);
     }
 
-    pub(crate) fn emit_deletion(&mut self, id: &str) {
+    pub(crate) fn emit_deletion(&mut self, conversation: &Conversation) {
+        if !self.tells_as_conversation(conversation) {
+            return;
+        }
+        let id = conversation.id.as_str();
         // No `id` here: Intercom calls it `conversation_id` in this one topic.
         self.emit("conversation.deleted", id, json!({ "type": "conversation", "conversation_id": id }));
     }

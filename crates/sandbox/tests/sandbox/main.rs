@@ -8,4 +8,7 @@ mod official;
 mod openapi;
 mod operator;
 mod search;
+mod ticket_bot;
+mod ticket_webhooks;
+mod tickets;
 mod webhooks;

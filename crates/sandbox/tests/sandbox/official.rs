@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use sandbox::NewTicket;
 use sandbox::openapi::Document;
 use serde_json::{Value, json};
 
-use crate::harness::{description, world};
+use crate::harness::{World, description, world};
 
 #[tokio::test]
 async fn a_call_without_token_or_version_is_noticed() {
@@ -84,7 +85,7 @@ async fn our_own_answers_fit_the_description() {
     let assign = json!({ "message_type": "assignment", "type": "admin", "admin_id": admin, "assignee_id": "9000002" });
     let email = json!({ "external_id": "eve", "email": "eve@example.com", "custom_attributes": { "plan": "gold" } });
     let attribute = json!({ "name": "p", "model": "contact", "data_type": "string" });
-    for (method, path, body) in [
+    let calls = [
         ("GET", "/me".to_owned(), Value::Null),
         ("GET", "/admins".to_owned(), Value::Null),
         ("GET", "/admins/9000001".to_owned(), Value::Null),
@@ -115,7 +116,70 @@ async fn our_own_answers_fit_the_description() {
         ("GET", "/conversations/attributes".to_owned(), Value::Null),
         ("DELETE", format!("/conversations/{id}"), Value::Null),
         ("GET", "/conversations/deleted".to_owned(), Value::Null),
-    ] {
+    ];
+    hold_against(&document, &world, calls.into()).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn our_answers_about_tickets_fit_the_description() {
+    let Some(path) = description() else { return };
+    let document = Document::shared(&path).expect("the description");
+    let world = world().await;
+    let (contact, id) = world.opens("One").await;
+    let operator = world.sandbox.operator();
+    let ticket = operator.creates_ticket(&contact, NewTicket::default()).await;
+    operator.moves_ticket_as("user", &ticket, "Waiting on bank").await;
+    operator.sets_ticket_attribute(&ticket, "Transaction", json!("T-1")).await;
+    operator.assigns_with_reply(&ticket, "Mine now").await;
+    operator.snoozes(&ticket, crate::harness::now_s() + 60).await;
+    let tag = operator.tags(&ticket, "vip").await;
+    let states = world.get("/ticket_states").await.body;
+    let admin = json!("9000001");
+    let user_reply = json!({ "message_type": "comment", "type": "user", "intercom_user_id": contact, "body": "x" });
+    let admin_reply = |kind: &str| json!({ "message_type": kind, "type": "admin", "admin_id": admin, "body": "x" });
+    let create = json!({ "ticket_type_id": "2979332", "contacts": [{ "id": contact }], "skip_notifications": true,
+        "ticket_attributes": { "_default_title_": "x" }, "assignment": { "admin_assignee_id": "9000002" } });
+    let update = json!({ "ticket_state_id": states["data"][0]["id"], "open": true, "is_shared": true, "admin_id": 9_000_001,
+        "assignee_id": "9000002", "ticket_attributes": { "Amount": 7 }, "skip_notifications": true });
+    let search = json!({ "query": { "operator": "AND", "value": [
+        { "field": "contact_ids", "operator": "=", "value": contact },
+        { "field": "category", "operator": "=", "value": "request" },
+    ] }, "pagination": { "per_page": 1 } });
+    let talks = json!({ "query": { "field": "contact_ids", "operator": "=", "value": contact } });
+    let calls = [
+        ("GET", "/ticket_states".to_owned(), Value::Null),
+        ("GET", "/ticket_types".to_owned(), Value::Null),
+        ("GET", "/ticket_types/2979330".to_owned(), Value::Null),
+        ("POST", "/tickets".to_owned(), create),
+        ("GET", format!("/tickets/{ticket}"), Value::Null),
+        ("GET", format!("/conversations/{ticket}"), Value::Null),
+        ("POST", format!("/tickets/{ticket}/reply"), user_reply),
+        ("POST", format!("/tickets/{ticket}/reply"), admin_reply("comment")),
+        ("POST", format!("/tickets/{ticket}/reply"), admin_reply("note")),
+        ("PUT", format!("/tickets/{ticket}"), update),
+        ("PUT", format!("/tickets/{ticket}"), json!({ "ticket_state_id": "1" })),
+        ("PUT", format!("/tickets/{ticket}"), json!({ "open": false })),
+        (
+            "POST",
+            format!("/tickets/{ticket}/reply"),
+            json!({ "message_type": "comment", "type": "user", "user_id": "ada", "body": "x" }),
+        ),
+        ("POST", "/tickets/search".to_owned(), search),
+        ("POST", "/conversations/search".to_owned(), talks),
+        ("POST", format!("/tickets/{ticket}/tags"), json!({ "id": tag, "admin_id": admin })),
+        ("DELETE", format!("/tickets/{ticket}/tags/{tag}"), json!({ "admin_id": admin })),
+        ("POST", format!("/conversations/{id}/convert"), json!({ "ticket_type_id": "2979332" })),
+        ("POST", format!("/conversations/{id}/convert"), json!({ "ticket_type_id": "2979331" })),
+        ("DELETE", format!("/tickets/{ticket}"), Value::Null),
+    ];
+    hold_against(&document, &world, calls.into()).await;
+    world.stop().await;
+}
+
+/// Every answer, and every request, must fit.
+async fn hold_against(document: &Document, world: &World, calls: Vec<(&str, String, Value)>) {
+    for (method, path, body) in calls {
         let answer = world.send(method, &path, body).await;
         let header = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
             (name.to_string(), value.to_str().unwrap_or_default().to_owned())
@@ -129,7 +193,6 @@ async fn our_own_answers_fit_the_description() {
         assert!(found.is_empty(), "{method} {path}: {found:#?}\n{:#}", answer.body);
     }
     assert_eq!(world.sandbox.violations(), Vec::<String>::new());
-    world.stop().await;
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The teammate's acts, in Rust and over HTTP, and the page.
 
-use sandbox::Upload;
+use sandbox::{NewTicket, Upload};
 use serde_json::{Value, json};
 
 use crate::harness::{Receiver, now_s, world};
@@ -129,5 +129,97 @@ async fn the_page_and_its_parts_are_served_under_a_strict_policy() {
         let text = answer.text().await.expect("a body");
         assert!(text.len() > 500 && !text.contains("innerHTML") && !text.contains("https://"), "{path}");
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_operator_makes_moves_and_shares_tickets() {
+    let world = world().await;
+    let (contact, talk) = world.opens("Hello").await;
+    let operator = world.sandbox.operator();
+    let new = NewTicket {
+        ticket_type: Some("Account request".to_owned()),
+        title: "New name".to_owned(),
+        description: "I married".to_owned(),
+        attributes: serde_json::from_value(json!({ "Urgent": true })).expect("a map"),
+        by: Some("user".to_owned()),
+    };
+    let id = operator.creates_ticket(&contact, new).await;
+    let ticket = || world.sandbox.ticket(&id).expect("there");
+    let expected = json!({ "_default_title_": "New name", "_default_description_": "I married", "Urgent": true, "Root cause": null });
+    assert_eq!(ticket()["ticket_attributes"], expected);
+    operator.moves_ticket_as("workflow", &id, "Waiting on you").await;
+    operator.moves_ticket(&id, "Agent working").await;
+    operator.sets_ticket_attribute(&id, "Root cause", json!("marriage")).await;
+    operator.tags(&id, "vip").await;
+    operator.replies(&id, "Congratulations").await;
+    let parts = ticket()["ticket_parts"]["ticket_parts"].clone();
+    let kinds: Vec<&str> =
+        parts.as_array().expect("parts").iter().filter_map(|part| part["part_type"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "ticket_state_updated_by_user",
+            "ticket_state_updated_by_workflow",
+            "ticket_state_updated_by_admin",
+            "ticket_attribute_updated_by_admin",
+            "comment"
+        ]
+    );
+    assert_eq!((&parts[0]["author"]["id"], &parts[1]["author"]["type"]), (&json!(contact), &json!("bot")));
+    assert_eq!(ticket()["ticket_state"]["external_label"], "In progress");
+
+    assert_eq!(operator.converts(&talk, NewTicket::default()).await, talk);
+    let ledger = NewTicket { ticket_type: Some("2979332".to_owned()), ..NewTicket::default() };
+    let ledger = operator.creates_ticket(&contact, ledger).await;
+    operator.shares_ticket(&ledger, true).await;
+    assert_eq!(world.sandbox.ticket(&ledger).expect("there")["is_shared"], true);
+    assert_eq!(world.sandbox.ticket_ids(), [talk.clone(), id.clone(), ledger]);
+    assert_eq!(world.sandbox.conversation_ids(), [talk, id]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn acts_on_tickets_and_looks_at_them_are_there_over_http() {
+    let world = world().await;
+    let (contact, talk) = world.opens("Hello").await;
+    let act = async |body: Value| world.post("/_sandbox/act", body).await;
+    let made = act(json!({ "act": "create_ticket", "contact": contact, "ticket": { "title": "Card" } })).await.body;
+    let id = made["ticket"].as_str().expect("an id").to_owned();
+    assert_eq!(act(json!({ "act": "convert_to_ticket", "conversation": talk })).await.status, 200);
+    assert_eq!(act(json!({ "act": "move_ticket", "ticket": id, "state": "Waiting on bank" })).await.status, 200);
+    for (wrong, why) in [
+        (json!({ "act": "create_ticket", "contact": "1", "ticket": {} }), "no such contact"),
+        (
+            json!({ "act": "create_ticket", "contact": contact, "ticket": { "ticket_type": "?" } }),
+            "no such ticket type",
+        ),
+        (
+            json!({ "act": "create_ticket", "contact": contact, "ticket": { "attributes": { "?": 1 } } }),
+            "no such attribute",
+        ),
+        (json!({ "act": "convert_to_ticket", "conversation": talk }), "it is a ticket already"),
+        (
+            json!({ "act": "convert_to_ticket", "conversation": id, "ticket": { "ticket_type": "Incident" } }),
+            "no such type for customers",
+        ),
+        (json!({ "act": "move_ticket", "ticket": id, "state": "Waiting on bank" }), "it is in that state already"),
+        (json!({ "act": "move_ticket", "ticket": id, "state": "With level 2" }), "no such state"),
+        (json!({ "act": "move_ticket", "ticket": "1", "state": "Resolved" }), "no such ticket"),
+        (json!({ "act": "share_ticket", "ticket": "1", "shared": true }), "no such ticket"),
+        (json!({ "act": "set_ticket_attribute", "ticket": id, "name": "?", "value": 1 }), "no such attribute"),
+    ] {
+        let refused = act(wrong.clone()).await;
+        assert_eq!((refused.status, &refused.body["error"]), (404, &json!(why)), "{wrong}");
+    }
+    let list = world.get("/_sandbox/conversations").await.body;
+    let mine = list.as_array().expect("a list").iter().find(|one| one["id"] == json!(id)).expect("listed");
+    assert_eq!((&mine["ticket"]["title"], &mine["ticket"]["state_label"]), (&json!("Card"), &json!("Waiting on bank")));
+    let thread = world.get(&format!("/_sandbox/conversations/{id}")).await.body;
+    let moves: Vec<&Value> = thread["moves"].as_object().expect("an object").values().collect();
+    assert_eq!(moves, [&json!("submitted"), &json!("submitted → in_progress")]);
+    assert_eq!(world.get(&format!("/_sandbox/tickets/{id}")).await.body["ticket_id"], mine["ticket"]["number"]);
+    assert_eq!(world.get("/_sandbox/tickets/1").await.status, 404);
+    assert_eq!(world.get("/_sandbox/ticket_types").await.body[0]["name"], "Payment problem");
     world.stop().await;
 }

@@ -399,11 +399,29 @@ impl Chat {
         self.reads().await;
         for row in self.world.outbound_where(journal::blocks) {
             if row.state == Journal::Sending {
-                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.world.patience())).await?;
+                self.orphaned(&row, now_ms).await?;
             }
             self.enqueue("settle", &row.id, now_ms).await?;
         }
         Ok(())
+    }
+
+    pub(super) async fn recover_forgotten(&self) -> Result<()> {
+        let now_ms = self.now_ms();
+        self.reads().await;
+        for row in self.world.outbound_where(|row| journal::is_forgotten(row, now_ms, self.world.patience())) {
+            self.orphaned(&row, now_ms).await?;
+        }
+        Ok(())
+    }
+
+    async fn orphaned(&self, row: &Outbound, now_ms: i64) -> Result<Outbound> {
+        let mark = |row: &Outbound| (row.state, row.attempts);
+        let orphaned = |now: Outbound| match mark(&now) == mark(row) {
+            true => journal::orphaned(now, now_ms, self.world.patience()),
+            false => now,
+        };
+        self.advance(&row.id, orphaned).await
     }
 
     async fn tell_outbound(&self, id: &str, told: bool) -> Result<()> {

@@ -100,6 +100,7 @@ impl Chat {
             self.do_what_is_due().await;
             if time.now_ms() - swept_ms >= SWEEP_MS && self.world.mutation != Mutation::NoSweep {
                 swept_ms = time.now_ms();
+                let _ = self.recover_forgotten().await;
                 let _ = self.sweep().await;
             }
             let longest_ms = if self.world.is_stormy() { LOOK_MS } else { 3 * LOOK_MS };
