@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::harness::World;
 use crate::process::Server;
 
 /// A text of so many bytes, another for each `n`.
@@ -87,4 +88,42 @@ async fn many_uploads_at_once_take_little_memory() {
         more_kib / 8
     );
     assert!(more_kib < 24 * 1024, "{more_kib} KiB: it holds files");
+}
+
+#[tokio::test]
+async fn a_bucket_keeps_files_as_a_directory_does() {
+    let Ok(endpoint) = std::env::var("AWCHAT_TEST_S3") else {
+        eprintln!("SKIPPED: nothing is kept in a bucket: AWCHAT_TEST_S3 names no S3 server that takes any key");
+        return;
+    };
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let made = http.put(format!("{endpoint}/chat-files")).send().await.expect("the S3 server answers");
+    assert!(made.status().is_success(), "{}", made.status());
+    let settings = [
+        ("STORAGE_URL", "s3://chat-files/deep/er"),
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", "us-east-1"),
+    ];
+    let world = World::begin(&settings, false).await;
+    let ada = world.user("ada");
+    // One that goes in one piece, and one that goes in several.
+    for (n, bytes) in [(1, 1_000), (2, 12_000_000)] {
+        let whole = text(n, bytes);
+        let file = ada.uploads("a.txt", &whole).await.expect(201);
+        let path = format!("/api/files/{}", file["id"].as_str().expect("an id"));
+        assert!(ada.get(&path).await.bytes == whole);
+        let part = world.user("ada").with("range", "bytes=500-599").get(&path).await;
+        assert_eq!(part.status, 206);
+        assert!(part.bytes == whole[500..600]);
+    }
+    let storage = world.app.files.storage();
+    let objects = storage.older_than(Duration::ZERO, world.clock.now_ms() + 60_000).await.expect("listed");
+    assert_eq!(objects.len(), 2);
+    world.clock.advance(25 * 3_600_000);
+    awchat::worker::keep_house(&world.app).await.expect("the house is kept");
+    let objects = storage.older_than(Duration::ZERO, world.clock.now_ms()).await.expect("listed");
+    assert_eq!(objects, [], "no message has them");
+    println!("S3 at {endpoint}: files kept, read whole and in part, and removed");
 }
