@@ -15,6 +15,7 @@ use crate::id::{FileId, UserId};
 use crate::intercom::Class;
 use crate::intercom::downloads::MAX_BYTES;
 use crate::model::{Attachment, Message};
+use crate::store::Tx;
 use crate::store::files::{File, RemoteFile};
 use crate::store::outbound::Outbound;
 
@@ -163,6 +164,12 @@ impl Chat {
         }
         known().ok_or(Error::NotFound)
     }
+}
+
+/// Gives the row its files, in the transaction that begins its attempt; `false` if one is on another message.
+pub(super) async fn attach(tx: &mut Tx, row: &Outbound) -> Result<bool> {
+    let files: Vec<String> = files_of(row).files.into_iter().map(|file| file.id).collect();
+    tx.attach_files(&row.user, &row.id, &files).await
 }
 
 /// What goes with a row's message.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::attachments::files_of;
+use super::attachments::{attach, files_of};
 use super::draft::{Draft, opening};
 use super::journal::{self, Next, Patience};
 use super::mirror::Origin;
@@ -20,7 +20,6 @@ use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
-use crate::store::Tx;
 use crate::store::outbound::{Journal, Outbound};
 
 /// What a look at Intercom says of a row that had no end.
@@ -39,7 +38,6 @@ enum Begun {
     Attempt(Outbound),
     /// The row, which has gone on, as it is.
     Not(Outbound),
-    /// Its files are on another message by now.
     WithoutFiles,
 }
 
@@ -328,10 +326,8 @@ impl Chat {
         if matches!(&posted, Err(CallError::Rejected { status: 400 | 422, .. }))
             && let Some(folded) = self.folded(&row)
         {
-            // The files may be what it does not take: as links in the words it does.
-            row = self
-                .advance(&row.id, |now| if now == row { journal::sending(folded, self.clock.now_ms()) } else { now })
-                .await?;
+            let again = journal::sending(folded, self.clock.now_ms());
+            row = self.advance(&row.id, |now| if now == row { again } else { now }).await?;
             posted = self.post(&row, &contact).await;
         }
         match posted {
@@ -412,7 +408,6 @@ impl Chat {
         if next != row {
             tx.update_outbound(&next).await?;
             if matches!(next.state, Journal::Rejected | Journal::Abandoned) {
-                // They may go with another message now.
                 tx.release_files(id).await?;
             }
             if next.state == Journal::Unknown && row.state != Journal::Unknown {
@@ -473,12 +468,6 @@ impl Chat {
         };
         self.advance(&row.id, orphaned).await
     }
-}
-
-/// Gives the row its files, in the transaction that begins its attempt.
-async fn attach(tx: &mut Tx, row: &Outbound) -> Result<bool> {
-    let files: Vec<String> = files_of(row).files.into_iter().map(|file| file.id).collect();
-    tx.attach_files(&row.user, &row.id, &files).await
 }
 
 /// What a request hears of its end; without one, whoever worked on it is gone.

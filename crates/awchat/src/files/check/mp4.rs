@@ -79,7 +79,7 @@ fn atom<R: Read + Seek>(source: &mut Source<'_, R>, at: u64, end: u64, may_be_op
 
 fn brands<R: Read + Seek>(source: &mut Source<'_, R>, first: Atom) -> Result<(), Refusal> {
     let len = first.end - first.at;
-    let sound = &first.kind == b"ftyp" && (16..=256).contains(&len) && len % 4 == 0 && first.content == 8;
+    let sound = &first.kind == b"ftyp" && (16..=256).contains(&len) && len.is_multiple_of(4) && first.content == 8;
     require(sound, "MP4: must begin with a box ftyp of 16 to 256 bytes")?;
     let Some(bytes) = source.bytes(8, usize::try_from(len - 8).unwrap_or(0))? else { return refuse(TRUNCATED) };
     let words: Vec<&[u8]> = bytes.chunks_exact(4).collect();

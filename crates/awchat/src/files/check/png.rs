@@ -114,7 +114,7 @@ fn take<R: Read + Seek>(
     match &chunk.kind {
         b"IHDR" => seen.size = Some(header(source, chunk)?),
         b"PLTE" => {
-            let fits = chunk.len % 3 == 0 && (3..=768).contains(&chunk.len) && !seen.palette;
+            let fits = chunk.len.is_multiple_of(3) && (3..=768).contains(&chunk.len) && !seen.palette;
             require(fits && seen.data == Data::Before, "PNG: one palette of 1 to 256 colours, before the image data")?;
             seen.palette = true;
         }

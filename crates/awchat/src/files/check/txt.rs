@@ -68,5 +68,5 @@ fn is_markup(head: &[u8]) -> bool {
             rest.first().is_none_or(|byte| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/'))
         })
     };
-    STARTS.iter().any(|start| text.starts_with(start.as_bytes())) || TAGS.iter().any(|tag| is_tag(tag))
+    STARTS.iter().any(|start| text.starts_with(start.as_bytes())) || TAGS.iter().any(is_tag)
 }

@@ -158,7 +158,7 @@ fn pngs_that_lie() {
     };
     let within = [&[0; 7], [1].as_slice(), &[0; 3], &[1], &[0; 14]].concat();
     let outside = [&[0; 7], [1].as_slice(), &[0; 3], &[1], &[0xff; 14]].concat();
-    let with = |extra: &[Vec<u8>]| png(&[&[one.clone()], extra, &[data.clone(), end.clone()]].concat());
+    let with = |extra: &[Vec<u8>]| png(&[std::slice::from_ref(&one), extra, &[data.clone(), end.clone()]].concat());
     let checksum = "PNG: every chunk's checksum must hold";
     refuses(&[
         ("line ends changed", patched(&good, 4, b"\n\n\x1a\n"), "PNG: must begin with the eight bytes"),
@@ -169,7 +169,7 @@ fn pngs_that_lie() {
         ("a length below zero", patched(&good, 33, &[0xff; 4]), "PNG: every chunk must be whole"),
         ("no letters", patched(&good, 37, b"ID<T"), "PNG: a chunk's type must be four letters"),
         ("no header", png(&[data.clone(), end.clone()]), "PNG: IHDR must be the first chunk"),
-        ("two headers", with(&[one.clone()]), "PNG: IHDR must be the first chunk, and come once"),
+        ("two headers", with(std::slice::from_ref(&one)), "PNG: IHDR must be the first chunk, and come once"),
         ("no image", png(&[one.clone(), end.clone()]), "PNG: must hold image data"),
         ("too many pixels", png(&[header(16_000, 16_000, rgb), data.clone(), end.clone()]), "50 million pixels"),
         ("too wide", png(&[header(u32::MAX, 1, rgb), data.clone(), end.clone()]), "16384 pixels"),
@@ -287,7 +287,7 @@ fn films_that_lie() {
         ("a brand of 512 bytes", huge, "MP4: must begin with a box ftyp"),
         (
             "an unknown brand",
-            [mp4_box(b"ftyp", b"3gp4\0\0\0\03gp4").as_slice(), &good[32..]].concat(),
+            [mp4_box(b"ftyp", b"3gp4\x00\x00\x00\x003gp4").as_slice(), &good[32..]].concat(),
             "MP4: must be of a known",
         ),
         ("HEIC under mp42", patched(&good, 16, b"heic"), "MP4: must not be HEIC"),
