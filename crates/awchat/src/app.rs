@@ -11,6 +11,8 @@ use crate::chat::{self, Chat};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::files::Files;
+use crate::intercom::downloads::Downloads;
 use crate::intercom::{self, Intercom};
 use crate::limits::Limits;
 use crate::store::Store;
@@ -30,6 +32,8 @@ pub struct Handles {
     pub store: Store,
     /// Intercom's REST API.
     pub intercom: Intercom,
+    /// What users upload.
+    pub files: Files,
     /// The domain.
     pub chat: Arc<Chat>,
     /// Who asks, and how often.
@@ -92,7 +96,10 @@ impl App {
             ticket_prefix: config.ticket_prefix.clone(),
             app_id: config.intercom.app_id.clone(),
         };
-        let chat = Chat::new(store.clone(), intercom.clone(), clock.clone(), settings);
+        let files = Files::open(&config)?;
+        let downloads = Downloads::new(config.intercom.clone()).map_err(Error::internal)?;
+        let from_and_to = (files.links().clone(), downloads);
+        let chat = Chat::new(store.clone(), intercom.clone(), from_and_to, clock.clone(), settings);
         store.free_leases().await?;
         chat.recover().await?;
         let edge = Arc::new(Edge {
@@ -100,6 +107,16 @@ impl App {
             limits: Limits::new(&config, clock.clone()),
         });
         let draining = CancellationToken::new();
-        Ok(Self(Arc::new(Handles { config, clock, store, intercom, chat, edge, writable: Mutex::new(None), draining })))
+        Ok(Self(Arc::new(Handles {
+            config,
+            clock,
+            store,
+            intercom,
+            files,
+            chat,
+            edge,
+            writable: Mutex::new(None),
+            draining,
+        })))
     }
 }

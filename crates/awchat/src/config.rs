@@ -155,6 +155,8 @@ pub enum Storage {
         bucket: String,
         /// What stands before each key; no slash at its ends, may be empty.
         prefix: String,
+        /// The usual AWS_* variables that are set.
+        options: Vec<(&'static str, Secret)>,
     },
 }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, Secret};
+use crate::config::{Config, Secret, Storage};
 use crate::error::{Cause, Error, Result};
 use crate::id::UserId;
 use crate::{api, auth, server};
@@ -42,7 +42,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let address = listener.local_addr()?;
     let sandbox = start_sandbox(&config, address).await?;
     config.intercom.base_url = sandbox.url().parse()?;
-    forget_yesterday(config.database_url.expose());
+    forget_yesterday(config.database_url.expose(), &config.files.storage);
     let app = App::open(config, Clock::system()).await?;
     let operator_url = format!("{}/operator", sandbox.url());
     welcome(&app, address, &operator_url);
@@ -81,7 +81,12 @@ async fn start_sandbox(config: &Config, server: SocketAddr) -> Result<Sandbox, C
 }
 
 /// The sandbox begins empty, so the mirror of yesterday's conversations would point nowhere.
-fn forget_yesterday(database_url: &str) {
+fn forget_yesterday(database_url: &str, files: &Storage) {
+    if let Storage::Local(folder) = files
+        && folder.ends_with("dev-files")
+    {
+        let _ = std::fs::remove_dir_all(folder);
+    }
     let Some(path) = database_url.strip_prefix("sqlite://").filter(|path| path.ends_with("dev.db")) else { return };
     for end in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{path}{end}"));

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::RngExt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 /// The app's own user id: the session token's `sub`, Intercom's `external_id`. 1–128 visible characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +24,31 @@ pub struct ContactId(String);
 /// Our id of a registered device.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceId(String);
+
+/// A file's id: 22–26 characters of base64url. Ours are 128 random bits, those of operators' attachments a digest of
+/// their place.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId(String);
+
+impl FileId {
+    /// `None` unless `text` matches `^[A-Za-z0-9_-]{22,26}$`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        ((22..=26).contains(&text.len()) && text.bytes().all(safe)).then(|| Self(text.to_owned()))
+    }
+
+    /// A new one.
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks chance")]
+    pub fn random() -> Self {
+        Self(URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 16]>()))
+    }
+
+    /// That of the file at `index` on a message at Intercom: the same whenever it is seen.
+    pub fn of_part(conversation: &ConversationId, message: &str, index: usize) -> Self {
+        let digest = Sha256::digest(format!("awchat/attachment/v1 {conversation} {message} {index}"));
+        Self(URL_SAFE_NO_PAD.encode(&digest[..16]))
+    }
+}
 
 impl UserId {
     /// `None` unless `text` has 1–128 characters, none of them a control character or white space.
@@ -91,6 +119,7 @@ text_id!(UserId);
 text_id!(ConversationId);
 text_id!(ContactId);
 text_id!(DeviceId);
+text_id!(FileId);
 
 /// A new random id: 128 bits as 32 hexadecimal characters.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks chance")]
@@ -115,6 +144,19 @@ mod tests {
         }
         for bad in ["", "last", "search", "redact", "../1", "1/2", "1 ", "+1", "١", "123456789012345678901"] {
             assert!(ConversationId::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_file_id_is_safe_in_a_path_and_new_each_time() {
+        let id = FileId::random();
+        assert_eq!(FileId::parse(id.as_str()).as_ref(), Some(&id));
+        assert_ne!(id, FileId::random());
+        let conversation = ConversationId::parse("1").expect("an id");
+        let of_part = |index| FileId::of_part(&conversation, "2", index);
+        assert!(of_part(0) == of_part(0) && of_part(0) != of_part(1) && FileId::parse(of_part(0).as_str()).is_some());
+        for bad in ["", &"A".repeat(21), &"A".repeat(27), "../../../../../etc/passwd", "AAAAAAAAAAAAAAAAAAAAA%"] {
+            assert!(FileId::parse(bad).is_none(), "{bad}");
         }
     }
 

@@ -12,6 +12,7 @@ pub mod config;
 pub mod dev;
 pub mod error;
 pub mod export;
+pub mod files;
 pub mod id;
 pub mod intercom;
 pub mod limits;

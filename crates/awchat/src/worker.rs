@@ -6,7 +6,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::ORPHAN_AGE;
+use crate::files::storage::Key;
 
 /// Without a bell, how soon due work is noticed.
 const LOOK: Duration = Duration::from_millis(250);
@@ -15,6 +17,9 @@ const LANES: usize = 4;
 /// How often old rows are forgotten, and after how long.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 const KEYS_KEPT_MS: i64 = 48 * 3_600_000;
+/// How long an upload waits for its message.
+const LOOSE_FILES_KEPT_MS: i64 = 24 * 3_600_000;
+const FILES_AT_ONCE: i64 = 100;
 const WEBHOOK_IDS_KEPT_MS: i64 = 30 * 24 * 3_600_000;
 
 /// Works until `shutdown`.
@@ -91,18 +96,43 @@ async fn sweeping(app: App, shutdown: CancellationToken) {
     }
 }
 
+/// Forgets what is old, and removes files that nobody has.
+///
+/// # Errors
+/// When the database or the storage fails.
+pub async fn keep_house(app: &App) -> Result<()> {
+    let now_ms = app.clock.now_ms();
+    app.store.outbound_forget(now_ms - KEYS_KEPT_MS).await?;
+    app.store.forget_feedback_keys(now_ms - KEYS_KEPT_MS).await?;
+    app.store.inbox_forget(now_ms - WEBHOOK_IDS_KEPT_MS).await?;
+    app.store.give_up_loose_files(now_ms - LOOSE_FILES_KEPT_MS).await?;
+    let storage = app.files.storage();
+    loop {
+        let gone = app.store.files_gone(FILES_AT_ONCE).await?;
+        for (id, object) in &gone {
+            if let Some(key) = Key::parse(object) {
+                storage.remove(&key).await.map_err(Error::internal)?;
+            }
+            app.store.forget_file(id).await?;
+        }
+        if gone.is_empty() {
+            break;
+        }
+    }
+    // A row follows its object within seconds: what has none by now is left of a crash.
+    for key in storage.older_than(ORPHAN_AGE, now_ms).await.map_err(Error::internal)? {
+        if !app.store.has_object(key.as_str()).await? {
+            storage.remove(&key).await.map_err(Error::internal)?;
+        }
+    }
+    // What was deleted leaves SQLite's write-ahead log too; a reader in the way has an hour until the next time.
+    app.store.scrub().await.map(drop)
+}
+
 async fn housekeeping(app: App, shutdown: CancellationToken) {
     loop {
-        let now_ms = app.clock.now_ms();
-        let forgotten = async {
-            app.store.outbound_forget(now_ms - KEYS_KEPT_MS).await?;
-            app.store.forget_feedback_keys(now_ms - KEYS_KEPT_MS).await?;
-            app.store.inbox_forget(now_ms - WEBHOOK_IDS_KEPT_MS).await?;
-            // What was deleted leaves SQLite's write-ahead log too; a reader in the way has an hour until the next time.
-            app.store.scrub().await.map(drop)
-        };
-        if let Err(error) = forgotten.await {
-            tracing::warn!(cause = ?error, "old rows could not be forgotten");
+        if let Err(error) = keep_house(&app).await {
+            tracing::warn!(cause = ?error, "what is old could not be forgotten");
         }
         tokio::select! {
             () = app.clock.sleep(HOUSEKEEPING) => {}

@@ -92,7 +92,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("limits", &["config", "shared"]),
     ("auth", &["app", "config", "limits", "store"]),
     ("app", &["auth", "chat", "config", "files", "intercom", "limits", "push", "shared", "store"]),
-    ("worker", &["app", "chat", "config", "push", "store"]),
+    ("worker", &["app", "chat", "config", "files", "push", "store"]),
     ("api", &["app", "auth", "chat", "config", "files", "intercom", "limits", "shared", "store"]),
     ("server", &["api", "app", "config", "limits", "worker"]),
     ("dev", &["api", "app", "auth", "config", "server"]),

@@ -2,8 +2,10 @@
 
 #![no_main]
 
+use awchat::api::files::range::{self, Part};
 use awchat::api::params;
-use awchat::id::{ContactId, ConversationId, UserId};
+use awchat::files::name;
+use awchat::id::{ContactId, ConversationId, FileId, UserId};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -21,6 +23,16 @@ fuzz_target!(|text: &str| {
         assert!(id.as_str().bytes().all(|byte| byte.is_ascii_digit()));
     }
     if let Some(id) = ContactId::parse(text) {
+        assert!(!id.as_str().contains(['/', '.', '%', '?']));
+    }
+    for len in [0, 1, 100, u64::MAX] {
+        if let Part::Some(first, end) = range::part(Some(text), None, "", len) {
+            assert!(first < end && end <= len, "{text}: {first} to {end} of {len}");
+        }
+    }
+    let header = name::content_disposition(true, &name::of_others(text));
+    assert!(header.is_ascii() && !header.contains(['\r', '\n', '\0']) && header.matches('"').count() == 2, "{header}");
+    if let Some(id) = FileId::parse(text) {
         assert!(!id.as_str().contains(['/', '.', '%', '?']));
     }
     if let Some(id) = UserId::parse(text) {

@@ -16,7 +16,7 @@ use crate::chat::contacts::Profile;
 use crate::chat::conversations::{Full, Poll, Start, Summary};
 use crate::chat::requests::Sent;
 use crate::error::{Error, Result};
-use crate::id::ConversationId;
+use crate::id::{ConversationId, FileId};
 use crate::model::Topic;
 
 /// The longest message, in characters.
@@ -73,14 +73,15 @@ pub(super) async fn start(
     key: IdempotencyKey,
     Json(body): Json<StartBody>,
 ) -> Result<Response> {
-    no_attachments(body.attachment_ids.as_deref())?;
+    let files = attachments(&app, body.attachment_ids)?;
     let start = Start {
         text: text(body.body)?,
         topic: body.reason.map(topic).transpose()?,
+        files,
         meta: meta(body.meta.unwrap_or_default())?,
     };
-    if start.text.is_none() && start.topic.is_none() {
-        return Err(Error::Validation("body: required unless there is a reason".to_owned()));
+    if start.text.is_none() && start.topic.is_none() && start.files.is_empty() {
+        return Err(Error::Validation("body: required unless there is a reason or an attachment".to_owned()));
     }
     let sent = app.chat.start(user.id.clone(), profile(&user), start, key.0).await?;
     Ok(created(sent))
@@ -166,16 +167,19 @@ pub(super) async fn reply(
     key: IdempotencyKey,
     Json(body): Json<ReplyBody>,
 ) -> Result<Response> {
-    let text = body.text()?;
-    let sent = app.chat.reply(user.id.clone(), profile(&user), id, text, key.0).await?;
+    let content = body.content(&app)?;
+    let sent = app.chat.reply(user.id.clone(), profile(&user), id, content, key.0).await?;
     Ok(created(sent))
 }
 
 impl ReplyBody {
-    /// The message.
-    pub(super) fn text(self) -> Result<String> {
-        no_attachments(self.attachment_ids.as_deref())?;
-        text(self.body)?.ok_or_else(|| Error::Validation("body: required".to_owned()))
+    /// The message: words, files or both.
+    pub(super) fn content(self, app: &App) -> Result<(Option<String>, Vec<FileId>)> {
+        let content = (text(self.body)?, attachments(app, self.attachment_ids)?);
+        if content.0.is_none() && content.1.is_empty() {
+            return Err(Error::Validation("body: required unless there is an attachment".to_owned()));
+        }
+        Ok(content)
     }
 }
 
@@ -227,12 +231,19 @@ fn meta(meta: serde_json::Map<String, serde_json::Value>) -> Result<serde_json::
     Ok(meta)
 }
 
-/// Without an upload there is no id that could be attached.
-fn no_attachments(ids: Option<&[String]>) -> Result<()> {
-    if ids.is_some_and(|ids| !ids.is_empty()) {
-        return Err(Error::Validation("attachmentIds: no such file".to_owned()));
+/// Each file once, and not too many; whether they are the user's own is seen later.
+fn attachments(app: &App, ids: Option<Vec<String>>) -> Result<Vec<FileId>> {
+    let ids = ids.unwrap_or_default();
+    let most = app.config.files.max_per_message;
+    if ids.len() > most {
+        return Err(Error::Validation(format!("attachmentIds: at most {most} files")));
     }
-    Ok(())
+    let parsed: Vec<FileId> = ids.iter().filter_map(|id| FileId::parse(id)).collect();
+    let is_twice = |(at, id): (usize, &FileId)| parsed[..at].contains(id);
+    if parsed.len() < ids.len() || parsed.iter().enumerate().any(is_twice) {
+        return Err(Error::Validation("attachmentIds: must be ids of uploaded files, each once".to_owned()));
+    }
+    Ok(parsed)
 }
 
 pub(super) fn created(sent: Sent) -> Response {

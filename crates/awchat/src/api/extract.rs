@@ -19,7 +19,7 @@ use super::respond::Tally;
 use crate::app::{App, Edge};
 use crate::auth::User;
 use crate::error::{Error, Result};
-use crate::id::ConversationId;
+use crate::id::{ConversationId, FileId};
 use crate::limits::{Limits, Weight};
 
 /// The largest JSON body, in bytes.
@@ -126,6 +126,12 @@ pub trait PathId: Sized {
 }
 
 impl PathId for ConversationId {
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+}
+
+impl PathId for FileId {
     fn parse(text: &str) -> Option<Self> {
         Self::parse(text)
     }

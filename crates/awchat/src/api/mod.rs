@@ -14,6 +14,7 @@ mod diagnostics;
 mod docs;
 pub mod extract;
 mod feedback;
+pub mod files;
 mod health;
 mod me;
 mod openapi;
@@ -39,6 +40,9 @@ pub fn router(app: App) -> Router {
         .route("/api/tickets/{id}", get(tickets::get))
         .route("/api/tickets/{id}/reply", post(tickets::reply))
         .route("/api/tickets/{id}/clarify", post(tickets::clarify))
+        .route("/api/files/upload", post(files::upload))
+        .route("/api/files/{id}", get(files::get))
+        .route("/files/{id}", get(files::signed))
         .route("/api/csat", post(feedback::rate))
         .route("/api/complaints", post(feedback::complain))
         // As an id it is malformed: not found, like any other.

@@ -69,8 +69,8 @@ pub(super) async fn reply(
     key: IdempotencyKey,
     Json(body): Json<ReplyBody>,
 ) -> Result<Response> {
-    let text = body.text()?;
-    Ok(created(app.chat.reply_to_ticket(user.id.clone(), profile(&user), id, text, key.0).await?))
+    let content = body.content(&app)?;
+    Ok(created(app.chat.reply_to_ticket(user.id.clone(), profile(&user), id, content, key.0).await?))
 }
 
 #[derive(Default, Deserialize)]

@@ -11,7 +11,7 @@ use super::draft::{Draft, Opening, Wish};
 use super::heads::Head;
 use super::requests::Sent;
 use crate::error::{Error, Result};
-use crate::id::{ConversationId, UserId};
+use crate::id::{ConversationId, FileId, UserId};
 use crate::intercom::{CallError, Class};
 use crate::model::{Message, State, Topic};
 use crate::store;
@@ -97,13 +97,15 @@ pub struct Poll {
     pub unread_count: i64,
 }
 
-/// What a user asks for when beginning a conversation: at least one of text and topic.
+/// What a user asks for when beginning a conversation: at least one of text, topic and files.
 #[derive(Clone, Debug)]
 pub struct Start {
     /// The first message.
     pub text: Option<String>,
     /// What it is about.
     pub topic: Option<Topic>,
+    /// The files on the first message.
+    pub files: Vec<FileId>,
     /// Context about the user's device and place.
     pub meta: serde_json::Map<String, serde_json::Value>,
 }
@@ -171,7 +173,9 @@ impl Chat {
         rows.truncate(limit);
         let last = rows.last().filter(|_| more);
         let next = last.map(|(row, _)| ListCursor { at: row.active_ms, id: row.id.clone() });
-        let conversations = rows.into_iter().map(|(row, newest)| Summary::of(&row, newest)).collect();
+        let conversations = rows.into_iter();
+        let conversations =
+            conversations.map(|(row, newest)| Summary::of(&row, newest.map(|last| self.shown(last)))).collect();
         Ok(Page { conversations, next, unread_total: self.store.unread_total(user).await? })
     }
 
@@ -184,13 +188,16 @@ impl Chat {
         key: Option<String>,
     ) -> Result<Sent> {
         let line = start.topic.as_ref().map(Topic::line);
-        let body = start.text.clone().or(line).ok_or(Error::NotFound)?;
+        let source_hidden = start.text.is_none() && start.files.is_empty();
+        let (text, attached) = self.attached(&user, start.text, &start.files).await?;
+        let body = text.or(line).ok_or(Error::NotFound)?;
         let opening = Opening {
             topic: start.topic,
-            source_hidden: start.text.is_none(),
+            source_hidden,
             meta: start.meta,
             profile: profile.clone(),
             clarifies: None,
+            attached,
         };
         self.submit(Draft { user, profile, conversation: None, wish: Wish::Talk, key, body, opening }).await
     }
@@ -198,7 +205,7 @@ impl Chat {
     /// One whole conversation.
     pub async fn get(&self, user: &UserId, id: &ConversationId) -> Result<Full> {
         let conversation = self.owned(user, id).await?;
-        let messages = self.store.messages(user, id).await?;
+        let messages = self.all_shown(self.store.messages(user, id).await?);
         let summary = Summary::of(&conversation, messages.last().cloned());
         let rating = self.store.rating(user, id).await?.map(Rating::from);
         Ok(Full { rating, ..Full::of(summary, messages, conversation.last_position) })
@@ -240,7 +247,7 @@ impl Chat {
         if head.position <= since {
             return Ok(Poll::of(head, Vec::new()));
         }
-        let messages = self.store.messages_since(user, id, since, head.position).await?;
+        let messages = self.all_shown(self.store.messages_since(user, id, since, head.position).await?);
         Ok(Poll::of(head, messages))
     }
 
@@ -284,11 +291,13 @@ impl Chat {
         user: UserId,
         profile: Profile,
         id: ConversationId,
-        body: String,
+        (text, files): (Option<String>, Vec<FileId>),
         key: Option<String>,
     ) -> Result<Sent> {
         self.owned(&user, &id).await?;
-        let opening = Opening::default();
+        let (body, attached) = self.attached(&user, text, &files).await?;
+        let body = body.ok_or_else(|| Error::Validation("body: required".to_owned()))?;
+        let opening = Opening { attached, ..Opening::default() };
         self.submit(Draft { user, profile, conversation: Some(id), wish: Wish::Talk, key, body, opening }).await
     }
 }

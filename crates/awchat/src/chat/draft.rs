@@ -9,7 +9,7 @@ use super::conversations::{Full, Summary};
 use super::mirror::{self, Put};
 use crate::error::{Error, Result};
 use crate::id::{self, ConversationId, UserId};
-use crate::model::{Message, Topic};
+use crate::model::{Attachment, Message, Topic};
 use crate::store::conversations::Conversation;
 use crate::store::outbound::{Journal, Kind, Outbound};
 
@@ -58,6 +58,27 @@ pub struct Opening {
     /// The ticket that the message, in a new conversation or not, asks about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clarifies: Option<ConversationId>,
+    /// The files on the message.
+    #[serde(default, skip_serializing_if = "Attached::is_empty")]
+    pub attached: Attached,
+}
+
+/// The files on a message, and what they do to its words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The user's files, without addresses.
+    pub files: Vec<Attachment>,
+    /// The user's own words, where Intercom is sent others.
+    pub shown: Option<String>,
+    /// Intercom did not take the files: they are links in the words that it is sent.
+    #[serde(default)]
+    pub is_folded: bool,
+}
+
+impl Attached {
+    fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
 }
 
 impl Draft {

@@ -6,6 +6,8 @@
 
 use sha2::{Digest, Sha256};
 
+use super::attachments::files_of;
+use super::draft::Attached;
 use super::journal;
 use super::view::{self, Seen, Snapshot};
 use crate::model::{AuthorKind, Message, State};
@@ -53,7 +55,7 @@ pub struct Plan {
 }
 
 /// A message to store.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Put {
     /// As shown.
     pub message: Message,
@@ -113,7 +115,8 @@ pub fn fingerprint(message: &Message) -> String {
     let mut digest = Sha256::new();
     // Of the HTML: as text, a link that Intercom made of an address would be spelled out.
     digest.update(view::normalised_html(&message.html));
-    for attachment in &message.attachments {
+    // A user's own files have other names at Intercom than here, and no others ever come to a message.
+    for attachment in message.attachments.iter().filter(|_| message.author.kind != AuthorKind::User) {
         digest.update([0]);
         digest.update(&attachment.name);
     }
@@ -226,8 +229,10 @@ impl<'a> Binder<'a> {
         let row = self.row_of(seen);
         let hidden = row.is_none() && self.is_duplicate(seen);
         let message = row.map_or_else(|| seen.message.clone(), |row| as_written(seen, row));
+        // With files, Intercom's words may be others than the user's.
+        let is_other = row.is_some_and(|row| !files_of(row).files.is_empty());
         Put {
-            fingerprint: fingerprint(&message),
+            fingerprint: fingerprint(if is_other { &seen.message } else { &message }),
             message,
             opening: seen.is_source,
             kind: PutKind::New,
@@ -289,10 +294,14 @@ impl<'a> Binder<'a> {
 
 /// A user's message is shown as the user wrote it, not as it came back.
 fn as_written(seen: &Seen, row: &Outbound) -> Message {
+    let Attached { files, shown, .. } = files_of(row);
     if seen.message.redacted || row.body.trim().is_empty() {
         return seen.message.clone();
     }
-    Message { body: row.body.clone(), html: view::html_of_plain(&row.body), ..seen.message.clone() }
+    let body = shown.unwrap_or_else(|| row.body.clone());
+    let html = if body.is_empty() { String::new() } else { view::html_of_plain(&body) };
+    let attachments = if files.is_empty() { seen.message.attachments.clone() } else { files };
+    Message { body, html, attachments, ..seen.message.clone() }
 }
 
 /// How far Intercom's clock may be behind ours when a message is looked for.

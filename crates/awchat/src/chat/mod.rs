@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use quick_cache::sync::Cache;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::files::link::Links;
+use crate::id::FileId;
 use crate::intercom::Intercom;
+use crate::intercom::downloads::Downloads;
 use crate::store::Store;
 
+pub mod attachments;
 pub mod contacts;
 pub mod conversations;
 pub mod draft;
@@ -37,6 +42,11 @@ pub mod view;
 pub struct Chat {
     store: Store,
     intercom: Intercom,
+    /// Signs the addresses of files.
+    links: Links,
+    downloads: Downloads,
+    /// Where files of operators' messages are at Intercom, as long as it holds.
+    sources: Cache<FileId, attachments::Source>,
     clock: Clock,
     settings: Settings,
     heads: heads::Heads,
@@ -71,10 +81,19 @@ pub struct Settings {
 
 impl Chat {
     /// Puts the domain together.
-    pub fn new(store: Store, intercom: Intercom, clock: Clock, settings: Settings) -> Arc<Self> {
+    pub fn new(
+        store: Store,
+        intercom: Intercom,
+        (links, downloads): (Links, Downloads),
+        clock: Clock,
+        settings: Settings,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             intercom,
+            links,
+            downloads,
+            sources: Cache::new(SOURCES),
             clock,
             settings,
             heads: heads::Heads::new(HEADS),
@@ -107,3 +126,5 @@ impl Chat {
 
 /// Heads in memory: a million active conversations.
 const HEADS: usize = 1_000_000;
+/// Addresses of operators' files in memory.
+const SOURCES: usize = 10_000;

@@ -31,6 +31,8 @@ pub(super) enum Outcome {
     Refused,
     /// Its user was erased meanwhile.
     Erased,
+    /// A file is not the user's, or on another message.
+    NoSuchFile,
     Unavailable {
         retry_after_s: u64,
     },
@@ -45,6 +47,7 @@ impl From<Outcome> for Result<Sent> {
             Outcome::NotFound => Error::NotFound,
             Outcome::Refused => Error::Validation("body: refused by the support desk".to_owned()),
             Outcome::Erased => Error::Unauthorized(ERASED),
+            Outcome::NoSuchFile => super::attachments::no_such_file(),
             Outcome::Unavailable { retry_after_s } => Error::Unavailable { retry_after_s, cause: None },
             Outcome::Failed => Error::internal("a message could not be sent, see above"),
         })

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::attachments::{attach, files_of};
 use super::draft::{Draft, Wish, opening};
 use super::journal::{self, Next, Patience};
 use super::mirror::Origin;
@@ -20,6 +21,8 @@ use crate::error::{Error, Result};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
 use crate::store::outbound::{Journal, Kind, Outbound};
+
+mod recovery;
 
 /// What a look at Intercom says of a row that had no end.
 enum Looked {
@@ -37,6 +40,7 @@ enum Begun {
     Attempt(Outbound),
     /// The row, which has gone on, as it is.
     Not(Outbound),
+    WithoutFiles,
 }
 
 /// How an attempt to send a row ended.
@@ -161,6 +165,7 @@ impl Chat {
                 Begun::Attempt(row) => (row, contact),
                 // A webhook found it meanwhile, or another node is sending it.
                 Begun::Not(row) if row.state == Journal::Sent => return self.replay(Some(row)).await,
+                Begun::WithoutFiles => return Ok(Outcome::NoSuchFile),
                 Begun::Not(row) => return self.tell(row).await,
             },
             (None, Ok(contact)) => {
@@ -168,6 +173,9 @@ impl Chat {
                 let mut tx = self.store.begin().await?;
                 if !tx.insert_outbound(&row).await? {
                     return Ok(Outcome::Unavailable { retry_after_s: 1 });
+                }
+                if !attach(&mut tx, &row).await? {
+                    return Ok(Outcome::NoSuchFile);
                 }
                 tx.commit().await?;
                 (row, contact)
@@ -240,6 +248,7 @@ impl Chat {
         let row = match self.begin_again(&row, false).await? {
             Begun::Attempt(row) => row,
             Begun::Not(row) => return Ok(row),
+            Begun::WithoutFiles => return self.advance(&row.id, |row| journal::not_applied(row, false)).await,
         };
         match self.attempt(row.clone(), contact).await? {
             Attempted::Done(row) => Ok(row),
@@ -307,6 +316,9 @@ impl Chat {
         if !tx.resume_outbound(&next).await? {
             return Ok(Begun::Not(row));
         }
+        if !attach(&mut tx, &next).await? {
+            return Ok(Begun::WithoutFiles);
+        }
         tx.commit().await?;
         Ok(Begun::Attempt(next))
     }
@@ -322,9 +334,17 @@ impl Chat {
                 row = match self.begin_again(&row, true).await? {
                     Begun::Attempt(row) => row,
                     Begun::Not(row) => return Ok(Attempted::Done(row)),
+                    Begun::WithoutFiles => return Ok(Attempted::Refused { gone: false }),
                 };
                 posted = self.post(&row, &anew).await;
             }
+        }
+        if matches!(&posted, Err(CallError::Rejected { status: 400 | 422, .. }))
+            && let Some(folded) = self.folded(&row)
+        {
+            let again = journal::sending(folded, self.clock.now_ms());
+            row = self.advance(&row.id, |now| if now == row { again } else { now }).await?;
+            posted = self.post(&row, &contact).await;
         }
         match posted {
             Ok(()) => {
@@ -350,20 +370,21 @@ impl Chat {
     async fn post(&self, row: &Outbound, contact: &ContactId) -> Result<(), CallError> {
         let asked_ms = self.clock.now_ms();
         let of = Some(row.id.clone());
+        let urls = if files_of(row).is_folded { Vec::new() } else { self.urls(row) };
         let applied = match &row.conversation {
             Some(ticket) if row.kind == Kind::TicketReply => {
-                let part = self.intercom.reply_to_ticket(ticket, contact, &row.body, &[]).await?;
+                let part = self.intercom.reply_to_ticket(ticket, contact, &row.body, &urls).await?;
                 match view::ticket::replied(ticket, &part) {
                     Some(snapshot) => self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await,
                     None => return Err(CallError::Ambiguous { answered: true }),
                 }
             }
             Some(conversation) => {
-                let answer = self.intercom.reply(conversation, contact, &row.body, &[]).await?;
+                let answer = self.intercom.reply(conversation, contact, &row.body, &urls).await?;
                 self.apply_answer(&answer, asked_ms, of).await
             }
             None => {
-                let created = self.intercom.create(contact, &row.body, &[]).await?;
+                let created = self.intercom.create(contact, &row.body, &urls).await?;
                 let name = opening(row).ok().and_then(|opening| opening.profile.name);
                 let snapshot = view::opened(created, contact, name, &row.body, asked_ms.div_euclid(1000));
                 self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await
@@ -409,6 +430,9 @@ impl Chat {
         let next = if row.state == Journal::Sent { row.clone() } else { step(row.clone()) };
         if next != row {
             tx.update_outbound(&next).await?;
+            if matches!(next.state, Journal::Rejected | Journal::Abandoned) {
+                tx.release_files(id).await?;
+            }
             if next.state == Journal::Unknown && row.state != Journal::Unknown {
                 // With it, not after it: whatever fails from here on, somebody goes on looking.
                 let now_ms = self.clock.now_ms();
@@ -421,51 +445,6 @@ impl Chat {
 
     fn patience(&self) -> Patience {
         Patience::new(self.settings.timeout, self.settings.settle)
-    }
-
-    /// A job: looks again for a message whose fate is unknown. `Some`: and again after so many milliseconds.
-    pub async fn settle(&self, id: &str) -> Result<Option<i64>> {
-        let Some(row) = self.store.outbound(id).await? else { return Ok(None) };
-        let _turn = self.turns.take(&turn(&row.user, row.conversation.as_ref())).await;
-        let row = self.advance(id, |row| row).await?;
-        if row.state != Journal::Unknown {
-            return Ok(None);
-        }
-        let row = self.resolve(row).await?;
-        Ok(journal::blocks(&row).then(|| journal::next_look_ms(&row, self.clock.now_ms())))
-    }
-
-    /// At the start: what a dead process was sending is unknown, and is looked for at once.
-    pub async fn recover(&self) -> Result<()> {
-        let now_ms = self.clock.now_ms();
-        for row in self.store.outbound_open().await? {
-            if row.state == Journal::Sending {
-                self.orphaned(&row, now_ms).await?;
-            }
-            self.store.enqueue("settle", &row.id, "{}", now_ms, now_ms).await?;
-        }
-        Ok(())
-    }
-
-    /// Now and then: what has been `sending` for longer than anybody can be at it is looked for as well.
-    pub async fn recover_forgotten(&self) -> Result<()> {
-        let now_ms = self.clock.now_ms();
-        for row in self.store.outbound_open().await? {
-            if journal::is_forgotten(&row, now_ms, self.patience()) {
-                self.orphaned(&row, now_ms).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn orphaned(&self, row: &Outbound, now_ms: i64) -> Result<Outbound> {
-        tracing::warn!(row = row.id, "nobody is sending this message any more; looking for it");
-        let mark = |row: &Outbound| (row.state, row.attempts);
-        let orphaned = |now: Outbound| match mark(&now) == mark(row) {
-            true => journal::orphaned(now, now_ms, self.patience()),
-            false => now,
-        };
-        self.advance(&row.id, orphaned).await
     }
 }
 

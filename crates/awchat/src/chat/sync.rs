@@ -10,11 +10,12 @@ use super::mirror::{self, Origin, Plan, Put, PutKind, TicketPlan};
 use super::view::{self, Event, Snapshot};
 use super::{Chat, draft};
 use crate::error::{Error, Result};
-use crate::id::{ConversationId, UserId};
+use crate::id::{ConversationId, FileId, UserId};
 use crate::intercom::{CallError, Class, wire};
-use crate::model::{AuthorKind, State, Topic};
+use crate::model::{AuthorKind, Message, State, Topic};
 use crate::store::Tx;
 use crate::store::conversations::Conversation;
+use crate::store::files::RemoteFile;
 use crate::store::messages::Stored;
 use crate::store::outbound::{Journal, Outbound};
 
@@ -164,6 +165,7 @@ impl Chat {
     /// Removes a conversation that Intercom no longer has.
     async fn gone(&self, id: &ConversationId) -> Result<()> {
         let mut tx = self.store.begin().await?;
+        tx.give_up_conversation(id).await?;
         tx.delete_conversation(id).await?;
         tx.commit().await?;
         self.heads.remove(id);
@@ -229,6 +231,7 @@ impl Chat {
             tx.next_position(&changed.id, now_ms).await?;
         }
         for put in &plan.put {
+            remember_files(tx, &changed.id, &put.message).await?;
             let stored = Stored {
                 message: &put.message,
                 fingerprint: &put.fingerprint,
@@ -273,7 +276,8 @@ impl Chat {
     async fn bind(&self, tx: &mut Tx, row: &Outbound, put: &Put, now: &Conversation, now_ms: i64) -> Result<()> {
         // As it is now: a client may have been told 502 since it was read.
         let row = tx.outbound(&row.id).await?.ok_or_else(|| Error::internal("a row of the journal is gone"))?;
-        let response = draft::response(&row, put, now)?;
+        let shown = Put { message: self.shown(put.message.clone()), ..put.clone() };
+        let response = draft::response(&row, &shown, now)?;
         let sent = Outbound {
             conversation: Some(now.id.clone()),
             state: Journal::Sent,
@@ -282,6 +286,7 @@ impl Chat {
             ..row
         };
         tx.update_outbound(&sent).await?;
+        tx.bind_files(&sent.id, &now.id, &put.message.id).await?;
         self.follow_up(tx, &sent, put, now, now_ms).await
     }
 }
@@ -301,6 +306,24 @@ async fn write_ticket(tx: &mut Tx, id: &ConversationId, plan: &TicketPlan) -> Re
     }
     for change in &plan.changes {
         tx.add_ticket_change(id, change).await?;
+    }
+    Ok(())
+}
+
+/// Files that are at Intercom are known by their place from now on; those of a message that was taken back go.
+async fn remember_files(tx: &mut Tx, conversation: &ConversationId, message: &Message) -> Result<()> {
+    if message.redacted {
+        return tx.give_up_files(conversation, &message.id).await;
+    }
+    // Ours have no address of Intercom's.
+    for file in &message.attachments {
+        let Some(id) = FileId::parse(&file.id) else { continue };
+        if file.url.is_empty() {
+            continue;
+        }
+        let (message, name, content_type) = (message.id.clone(), file.name.clone(), file.content_type.clone());
+        let conversation = conversation.clone();
+        tx.put_remote_file(&RemoteFile { id, conversation, message, name, content_type }).await?;
     }
     Ok(())
 }

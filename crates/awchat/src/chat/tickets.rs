@@ -10,7 +10,7 @@ use super::draft::{Draft, Opening, Wish};
 use super::requests::Sent;
 use super::view::ticket::timeline;
 use crate::error::{Error, Result};
-use crate::id::{ConversationId, UserId};
+use crate::id::{ConversationId, FileId, UserId};
 use crate::model::{Message, Status, Step};
 use crate::store::conversations::ListCursor;
 use crate::store::tickets::Owned;
@@ -79,7 +79,7 @@ impl Chat {
     /// One whole ticket.
     pub async fn ticket(&self, user: &UserId, id: &ConversationId) -> Result<Full> {
         let owned = self.owned_ticket(user, id).await?;
-        let messages = self.store.messages(user, id).await?;
+        let messages = self.all_shown(self.store.messages(user, id).await?);
         let changes = self.store.ticket_changes(user, id).await?;
         Ok(Full {
             summary: self.summary(&owned),
@@ -95,11 +95,13 @@ impl Chat {
         user: UserId,
         profile: Profile,
         id: ConversationId,
-        body: String,
+        (text, files): (Option<String>, Vec<FileId>),
         key: Option<String>,
     ) -> Result<Sent> {
         self.owned_ticket(&user, &id).await?;
-        let opening = Opening::default();
+        let (body, attached) = self.attached(&user, text, &files).await?;
+        let body = body.ok_or_else(|| Error::Validation("body: required".to_owned()))?;
+        let opening = Opening { attached, ..Opening::default() };
         self.submit(Draft { user, profile, conversation: Some(id), wish: Wish::ReplyToTicket, key, body, opening })
             .await
     }

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::id::{ContactId, ConversationId};
+use crate::id::{ContactId, ConversationId, FileId};
 use crate::intercom::conversations::Created;
 use crate::intercom::wire;
 use crate::model::{Attachment, Author, AuthorKind, Message, State};
@@ -324,7 +324,7 @@ fn attachments(
     part: &wire::Part,
     pictures: Vec<String>,
 ) -> Vec<Attachment> {
-    let id = |index: usize| format!("ic_{conversation}_{part_id}_{index}");
+    let id = |index: usize| FileId::of_part(conversation, part_id, index).as_str().to_owned();
     let mut known: Vec<String> = Vec::new();
     let mut found = Vec::new();
     for (index, file) in part.attachments.iter().enumerate() {

@@ -122,6 +122,10 @@ impl Reader<'_> {
 
     fn files(&mut self, session_secrets: &[Secret]) -> Option<Files> {
         let storage = self.parsed("STORAGE_URL", "must be file://DIRECTORY or s3://BUCKET/PREFIX", storage);
+        let storage = storage.map(|storage| match storage {
+            Storage::S3 { bucket, prefix, .. } => Storage::S3 { bucket, prefix, options: self.aws() },
+            local => local,
+        });
         let url_secrets = self.secrets("FILE_URL_SECRETS", 32);
         self.required("FILE_URL_SECRETS", url_secrets.first());
         if url_secrets.iter().any(|secret| session_secrets.contains(secret)) {
@@ -131,6 +135,19 @@ impl Reader<'_> {
         let max_per_message = self.count("MAX_FILES_PER_MSG", 1..=100) as usize;
         let user_quota_bytes = self.number("USER_QUOTA_MB", 1..=1_048_576) * MIB;
         Some(Files { storage: storage?, url_secrets, max_bytes, max_per_message, user_quota_bytes })
+    }
+
+    /// What is set of the variables that AWS's own tools know. Plain http is for a stand-in named by AWS_ENDPOINT_URL.
+    fn aws(&self) -> Vec<(&'static str, Secret)> {
+        let set = |name: &'static str| self.text(name).map(|value| (name, Secret::new(value)));
+        let mut options: Vec<_> = AWS.iter().filter_map(|name| set(name)).collect();
+        let is_plain = |(name, value): &(&str, Secret)| {
+            name.starts_with("AWS_ENDPOINT_URL") && value.expose().starts_with("http://")
+        };
+        if options.iter().any(is_plain) {
+            options.push(("AWS_ALLOW_HTTP", Secret::new("true")));
+        }
+        options
     }
 
     fn rate_limit(&mut self) -> RateLimit {
@@ -163,6 +180,23 @@ impl Reader<'_> {
     }
 }
 
+/// The variables by which AWS's own tools find a bucket and the right to use it.
+const AWS: [&str; 13] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+];
+
 /// Intercom's ids: 1 to 20 digits.
 fn digits(text: &str) -> Option<String> {
     ((1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.to_owned())
@@ -175,5 +209,9 @@ fn storage(text: &str) -> Option<Storage> {
     let (bucket, prefix) = text.strip_prefix("s3://").map(|rest| rest.split_once('/').unwrap_or((rest, "")))?;
     let name = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_';
     let named = (3..=63).contains(&bucket.len()) && bucket.bytes().all(name);
-    named.then(|| Storage::S3 { bucket: bucket.to_owned(), prefix: prefix.trim_matches('/').to_owned() })
+    named.then(|| Storage::S3 {
+        bucket: bucket.to_owned(),
+        prefix: prefix.trim_matches('/').to_owned(),
+        options: Vec::new(),
+    })
 }

@@ -119,7 +119,10 @@ fn a_key_set_stands_in_for_shared_secrets_and_a_stand_in_for_intercom_may_be_loc
     ])
     .expect("complete");
     assert!(config.session.secrets.is_empty() && config.session.jwks_url.is_some());
-    assert_eq!(config.files.storage, Storage::S3 { bucket: "chat-files".into(), prefix: "prod".into() });
+    assert_eq!(
+        config.files.storage,
+        Storage::S3 { bucket: "chat-files".into(), prefix: "prod".into(), options: Vec::new() }
+    );
 }
 
 #[test]

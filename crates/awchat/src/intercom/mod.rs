@@ -20,6 +20,7 @@ pub mod breaker;
 pub mod budget;
 pub mod contacts;
 pub mod conversations;
+pub mod downloads;
 mod retry;
 mod send;
 pub mod signature;

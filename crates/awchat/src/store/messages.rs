@@ -140,6 +140,12 @@ impl Store {
     }
 }
 
+/// As JSON, without addresses: Intercom's and ours hold for a while only.
+fn attachments(message: &Message) -> Result<String> {
+    let bare = |file: &Attachment| Attachment { url: String::new(), ..file.clone() };
+    serde_json::to_string(&message.attachments.iter().map(bare).collect::<Vec<_>>()).map_err(Error::internal)
+}
+
 impl Tx {
     /// What is known of these messages and of the opening one; all of the conversation's where that is cheaper
     /// than asking for each.
@@ -171,7 +177,7 @@ impl Tx {
     /// Stores a new message, or new content of a known one, at `position`.
     pub async fn put_message(&mut self, id: &ConversationId, stored: &Stored<'_>, position: i64) -> Result<()> {
         let message = stored.message;
-        let attachments = serde_json::to_string(&message.attachments).map_err(Error::internal)?;
+        let attachments = attachments(message)?;
         sqlx::query(
             "insert into message (conversation_id, id, position, arrived, opening, author, author_name, avatar_url,
                body, html, attachments, created_at, redacted, hidden, fingerprint, polished)
@@ -211,7 +217,7 @@ impl Tx {
         .bind(&message.id)
         .bind(&message.body)
         .bind(&message.html)
-        .bind(serde_json::to_string(&message.attachments).map_err(Error::internal)?)
+        .bind(attachments(message)?)
         .execute(self.conn())
         .await?;
         Ok(())

@@ -20,6 +20,7 @@ pub mod devices;
 pub mod erasure;
 pub mod export;
 pub mod feedback;
+pub mod files;
 pub mod inbox;
 pub mod jobs;
 pub mod messages;

@@ -330,7 +330,8 @@ impl Tx {
     async fn write_outbound(&mut self, row: &Outbound) -> sqlx::Result<()> {
         sqlx::query(
             "update outbound set conversation_id = $2, state = $3, attempts = $4, ambiguous = $5, told = $6,
-               attempt_ms = $7, settle_until_ms = $8, part_id = $9, response = $10 where id = $1",
+               attempt_ms = $7, settle_until_ms = $8, part_id = $9, response = $10, content = $11, body = $12,
+               payload = $13 where id = $1",
         )
         .bind(&row.id)
         .bind(row.conversation.as_ref().map(|id| id.as_str().to_owned()))
@@ -342,6 +343,9 @@ impl Tx {
         .bind(row.settle_until_ms)
         .bind(row.part_id.clone())
         .bind(row.response.clone())
+        .bind(&row.content)
+        .bind(&row.body)
+        .bind(&row.payload)
         .execute(self.conn())
         .await?;
         Ok(())

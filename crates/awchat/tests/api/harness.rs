@@ -61,11 +61,12 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder for the database");
         let sandbox = self::intercom(intercom).await;
         let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
-        let config = config(settings, &sandbox, &database);
-        let clock = if live { Clock::system() } else { Clock::manual(Clock::system().now_ms()) };
-        let app = App::open(config, clock.clone()).await.expect("the server opens its database");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("a bound address"));
+        let settings: Vec<_> = settings.iter().copied().chain([("SERVER_URL", url.as_str())]).collect();
+        let config = config(&settings, &sandbox, &database);
+        let clock = if live { Clock::system() } else { Clock::manual(Clock::system().now_ms()) };
+        let app = App::open(config, clock.clone()).await.expect("the server opens its database");
         sandbox.send_webhooks_to(format!("{url}/webhooks/intercom"));
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn({
@@ -189,8 +190,11 @@ pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: 
     let outside = sandbox::Settings::default();
     let secrets = format!("{SECRET},{OLD_SECRET}");
     let base = sandbox.url();
+    // Beside the database, wherever that is.
+    let storage = format!("file://{}.files", database.split_once("://").map_or(database, |(_, path)| path));
     let usual = [
         ("DATABASE_URL", database),
+        ("STORAGE_URL", &storage),
         ("SESSION_JWT_SECRETS", &secrets),
         ("INTERCOM_ACCESS_TOKEN", &outside.access_token),
         ("INTERCOM_CLIENT_SECRET", &outside.client_secret),
@@ -262,6 +266,27 @@ impl Client<'_> {
         self.world.send(request.build().expect("a request")).await
     }
 
+    /// Uploads a file under a name.
+    pub(crate) async fn uploads(&self, name: &str, bytes: &[u8]) -> Answer {
+        let head = format!(
+            "--limit\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{name}\"\r\ncontent-type: image/png\r\n\r\n"
+        );
+        self.sends_form("limit", [head.as_bytes(), bytes, b"\r\n--limit--\r\n"].concat().into()).await
+    }
+
+    /// Sends a form as it is.
+    pub(crate) async fn sends_form(&self, boundary: &str, form: reqwest::Body) -> Answer {
+        let mut request = self.world.http.post(format!("{}/api/files/upload", self.world.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let kind = format!("multipart/form-data; boundary={boundary}");
+        self.world.send(request.header("content-type", kind).body(form).build().expect("a request")).await
+    }
+
     /// Begins a conversation with a message; its id.
     pub(crate) async fn opens(&self, body: &str) -> String {
         let answer = self.post("/api/conversations", json!({ "body": body })).await.expect(201);
@@ -293,8 +318,10 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Headers.
     pub(crate) headers: HeaderMap,
-    /// The body as it came.
+    /// The body as text.
     pub(crate) text: String,
+    /// The body as it came.
+    pub(crate) bytes: Vec<u8>,
     /// The body as JSON; null where it is none.
     pub(crate) json: Value,
     /// From the request's sending to the body's end.
@@ -310,10 +337,11 @@ pub(crate) async fn exchange(http: &reqwest::Client, request: reqwest::Request) 
     let started = Instant::now();
     let response = http.execute(request).await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let text = response.text().await?;
+    let bytes = response.bytes().await?.to_vec();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     let took = started.elapsed();
     let json = serde_json::from_str(&text).ok();
-    let answer = Answer { status, headers, text, json: json.unwrap_or(Value::Null), took };
+    let answer = Answer { status, headers, text, bytes, json: json.unwrap_or(Value::Null), took };
     answer.check(&method, &path);
     Ok(answer)
 }

@@ -86,6 +86,28 @@ impl Server {
         }
     }
 
+    /// The most memory that the process has held so far, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that the process holds now, in KiB.
+    pub(crate) fn held_kib(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let id = self.child.as_ref().expect("a running server").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is told");
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// Where the files are that it keeps.
+    pub(crate) fn files(&self) -> std::path::PathBuf {
+        self.folder.path().join("awchat.db.files")
+    }
+
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
         let id = self.child.as_ref().expect("a running server").id().to_string();
@@ -143,6 +165,19 @@ impl Caller {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         harness::exchange(&self.http, request.build().expect("a request")).await
+    }
+
+    /// Uploads a text.
+    ///
+    /// # Errors
+    /// When there is no answer, or not all of it.
+    pub(crate) async fn uploads(&self, key: &str, bytes: &[u8]) -> reqwest::Result<Answer> {
+        let head = "--limit\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\n";
+        let request = self.http.post(format!("{}/api/files/upload", self.url)).bearer_auth(&self.token);
+        let request =
+            request.header("Idempotency-Key", key).header("content-type", "multipart/form-data; boundary=limit");
+        let form = [head.as_bytes(), bytes, b"\r\n--limit--\r\n"].concat();
+        harness::exchange(&self.http, request.body(form).build().expect("a request")).await
     }
 
     /// Sends the same request with the same key until it is answered with 201, as a client should.

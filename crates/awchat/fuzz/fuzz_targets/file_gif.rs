@@ -1,0 +1,8 @@
+//! GIF images: what is kept of them.
+
+#![no_main]
+
+use awchat::files::check::Kind;
+use libfuzzer_sys::{Corpus, fuzz_target};
+
+fuzz_target!(|bytes: &[u8]| -> Corpus { awchat_fuzz::file(Kind::Gif, bytes) });

@@ -1,0 +1,152 @@
+//! An upload's way in: to a file as it arrives, checked, cleaned, kept.
+
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt;
+
+use super::Files;
+use super::check::{self, Kind, Refusal};
+use super::storage::Key;
+use crate::error::{Error, Result};
+use crate::id::UserId;
+
+/// What is written at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A file that is arriving; dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct Arriving {
+    file: NamedTempFile,
+    writer: tokio::fs::File,
+    digest: Sha256,
+    len: u64,
+    max_bytes: u64,
+}
+
+/// A file that is kept, and has no row yet.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Where.
+    pub key: Key,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes.
+    pub len: u64,
+    /// Of what is kept, in hexadecimal.
+    pub sha256: String,
+    /// Of what arrived, in hexadecimal.
+    pub arrived_sha256: String,
+    /// Width and height in pixels, of pictures and films.
+    pub size: Option<(u32, u32)>,
+}
+
+struct Cleaned {
+    file: NamedTempFile,
+    kind: Kind,
+    size: Option<(u32, u32)>,
+    len: u64,
+    sha256: String,
+}
+
+impl Arriving {
+    /// How much has arrived, in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing has.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes what arrives next.
+    ///
+    /// # Errors
+    /// `Validation` when it becomes too large.
+    pub async fn push(&mut self, bytes: Bytes) -> Result<()> {
+        self.len += bytes.len() as u64;
+        if self.len > self.max_bytes {
+            return Err(too_large(self.max_bytes));
+        }
+        self.digest.update(&bytes);
+        self.writer.write_all(&bytes).await.map_err(Error::internal)
+    }
+}
+
+/// A file that is larger than one may be.
+pub fn too_large(max_bytes: u64) -> Error {
+    Error::Validation(format!("file: at most {max_bytes} bytes"))
+}
+
+impl Files {
+    /// Begins to take a file.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn begin(&self, max_bytes: u64) -> Result<Arriving> {
+        let file = self.storage().incoming().map_err(Error::internal)?;
+        let mut writer = tokio::fs::File::from_std(file.reopen().map_err(Error::internal)?);
+        writer.set_max_buf_size(BUFFER_BYTES);
+        Ok(Arriving { file, writer, digest: Sha256::new(), len: 0, max_bytes })
+    }
+
+    /// Checks a file that has arrived whole, cleans it and keeps it. A row must follow.
+    ///
+    /// # Errors
+    /// `Validation` names the rule that it breaks.
+    pub async fn keep(&self, arrived: Arriving, owner: &UserId) -> Result<Kept> {
+        let Arriving { file, mut writer, digest, len, .. } = arrived;
+        writer.flush().await.map_err(Error::internal)?;
+        drop(writer);
+        let arrived_sha256 = hex::encode(digest.finalize());
+        let files = self.clone();
+        let told = arrived_sha256.clone();
+        let cleaned = tokio::task::spawn_blocking(move || files.cleaned(file, len, told));
+        let Cleaned { file, kind, size, len, sha256 } =
+            cleaned.await.map_err(Error::internal)?.map_err(|refusal| match refusal {
+                Refusal::Rule(rule) => Error::Validation(format!("file: {rule}")),
+                Refusal::Unreadable(error) => Error::internal(error),
+            })?;
+        let key = Key::new(&self.links().owner_tag(owner.as_str()));
+        self.storage().keep(&key, file).await.map_err(Error::internal)?;
+        Ok(Kept { key, kind, len, sha256, arrived_sha256, size })
+    }
+
+    /// The file itself if it is clean, else a clean copy.
+    fn cleaned(&self, mut file: NamedTempFile, len: u64, sha256: String) -> Result<Cleaned, Refusal> {
+        let clean = check::check(file.as_file_mut())?;
+        let (kind, size) = (clean.kind, clean.size);
+        if clean.is_identical(len) {
+            return Ok(Cleaned { file, kind, size, len, sha256 });
+        }
+        let mut copy = self.storage().incoming()?;
+        let mut out = Hashed { out: BufWriter::with_capacity(BUFFER_BYTES, copy.as_file_mut()), digest: Sha256::new() };
+        clean.write(file.as_file_mut(), &mut out)?;
+        out.out.flush()?;
+        let sha256 = hex::encode(out.digest.clone().finalize());
+        drop(out);
+        let len = copy.as_file_mut().seek(SeekFrom::End(0))?;
+        Ok(Cleaned { file: copy, kind, size, len, sha256 })
+    }
+}
+
+/// Counts what is written into a digest.
+struct Hashed<W> {
+    out: W,
+    digest: Sha256,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
