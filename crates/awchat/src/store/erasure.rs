@@ -78,15 +78,17 @@ impl Tombstones {
     }
 }
 
-/// Everything that is a user's, `$1`, but for what needs more than an id: messages before the conversations that they
-/// are found by, and jobs before both and before the journal.
-const OF_USER: [&str; 11] = [
+/// Everything that is a user's, `$1`, but for what needs more than an id: messages and tickets before the conversations
+/// that they are found by, and jobs before both and before the journal.
+const OF_USER: [&str; 13] = [
     "delete from job where kind = 'enrich' and subject = $1",
     "delete from job where kind = 'settle' and subject in (select id from outbound where user_id = $1)",
     "delete from job where kind not in ('enrich', 'settle', 'erase', 'forget_contact')
        and subject in (select id from conversation where user_id = $1)",
     "delete from outbound where user_id = $1",
     "delete from message where conversation_id in (select id from conversation where user_id = $1)",
+    "delete from ticket where conversation_id in (select id from conversation where user_id = $1)",
+    "delete from ticket_change where conversation_id in (select id from conversation where user_id = $1)",
     "delete from conversation where user_id = $1",
     "delete from csat_subject where user_id = $1",
     "delete from csat where user_id = $1",

@@ -83,6 +83,26 @@ async fn a_request_under_way_leaves_nothing_of_an_erased_user_until_the_user_is_
 }
 
 #[tokio::test]
+async fn an_erased_users_tickets_go_and_others_stay() {
+    let (store, _folder) = store().await;
+    for (id, user) in [("1", "ada"), ("2", "bob")] {
+        for sql in [
+            "insert into conversation (id, user_id, state, is_ticket, created_at, updated_at, active_ms)
+             values ($1, $2, 'open', 1, 1, 1, 1)",
+            "insert into ticket (conversation_id, number, title, status, label, labels, created_at, updated_at, newest_part)
+             values ($1, '7', $2, 'resolved', 'Done', '{}', 1, 1, 1)",
+            "insert into ticket_change (conversation_id, part_id, status, status_before, changed_at)
+             values ($1, '9', 'resolved', $2, 1)",
+        ] {
+            sqlx::query(sql).bind(id).bind(user).execute(&store.write).await.expect("stored");
+        }
+    }
+    erase(&store, &user("ada")).await;
+    assert_eq!(rows(&store, "select title from ticket").await, ["bob"]);
+    assert_eq!(rows(&store, "select conversation_id from ticket_change").await, ["2"]);
+}
+
+#[tokio::test]
 async fn the_tombstone_knows_the_user_and_does_not_tell_the_id() {
     let (store, _folder) = store().await;
     erase(&store, &user("ada")).await;
