@@ -274,16 +274,16 @@ impl<'a> Binder<'a> {
             && row.content == content_of(seen)
     }
 
-    /// A second message with the words of one that we sent more than once without knowing.
+    /// A second message with the words of one that we sent more than once without knowing; the first may have come with
+    /// it.
     fn is_duplicate(&self, seen: &Seen) -> bool {
-        seen.message.author.kind == AuthorKind::User
-            && seen.from_api
-            && self.rows.iter().any(|row| {
-                row.state == Journal::Sent
-                    && row.attempts > 1
-                    && row.part_id.as_deref().is_some_and(|part| part != seen.message.id)
-                    && row.content == content_of(seen)
-            })
+        let has_another = |row: &Outbound| {
+            let is_sent =
+                row.state == Journal::Sent && row.part_id.as_deref().is_some_and(|part| part != seen.message.id);
+            is_sent || self.taken.contains(&row.id.as_str())
+        };
+        let is_of = |row: &Outbound| row.attempts > 1 && has_another(row) && row.content == content_of(seen);
+        seen.message.author.kind == AuthorKind::User && seen.from_api && self.rows.iter().any(is_of)
     }
 }
 

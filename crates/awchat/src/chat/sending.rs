@@ -118,6 +118,10 @@ impl Chat {
 
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
+        if self.requests.is_told(identity) {
+            // Nobody waits for it: what it would find can be the work of its retry at another node.
+            return Ok(Outcome::Unavailable { retry_after_s: 1 });
+        }
         let (route, fingerprint) = (draft.route(), draft.fingerprint());
         let earlier = match &draft.key {
             Some(key) => self.store.outbound_by_key(&draft.user, &route, key).await?,

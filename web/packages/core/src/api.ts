@@ -15,37 +15,14 @@ export type Conversation = Schemas["Conversation"];
 export type Rating = Schemas["Rating"];
 export type Poll = Schemas["Poll"];
 
-export type TicketStatus = "submitted" | "in_progress" | "waiting_on_customer" | "resolved";
-
-export interface TicketSummary {
-  id: string;
-  /** What users call it: `AW-123`. */
-  reference: string;
-  title: string;
-  status: TicketStatus;
-  statusLabel: string;
-  rated: boolean;
-  unreadCount: number;
-  createdAt: number;
-  updatedAt: number;
-}
-
-export interface Ticket extends TicketSummary {
-  /** Null where there is none for the user's eyes. */
-  description: string | null;
-  messages: Message[];
-  timeline: { status: TicketStatus; label: string; at: number }[];
-}
-
-export interface TicketList {
-  tickets: TicketSummary[];
-  nextCursor: string | null;
-}
-
-export interface Clarified {
-  conversationId: string;
-  message: Message;
-}
+export type TicketStatus = Schemas["TicketStatus"];
+export type TicketSummary = Schemas["TicketSummary"];
+export type Ticket = Schemas["Ticket"];
+export type TicketList = Schemas["TicketList"];
+/** Where a question about a ticket went. */
+export type Clarified = Schemas["Clarified"];
+/** Which notices the user wants. */
+export type NotificationSettings = Schemas["NotificationSettings"];
 
 export interface UploadedFile {
   id: string;
@@ -91,12 +68,6 @@ export interface DeviceRequest {
   locale?: string;
 }
 
-export interface NotificationSettings {
-  chatMessages: boolean;
-  ticketUpdates: boolean;
-  systemNotices: boolean;
-}
-
 /** Flat; the server keeps only the keys that it knows. */
 export type Diagnostics = Record<string, string | number | boolean | null>;
 
@@ -115,24 +86,11 @@ export interface TopicChoice {
 }
 
 type Id = { path: { id: string } };
-type Page = { query?: { limit?: number; cursor?: string } };
 
 /** Routes that the document does not have yet, written down here until it does: what it says counts. */
 interface UndocumentedRoutes {
-  "GET /api/tickets": [Page, TicketList];
-  "GET /api/tickets/search": [{ query: { q: string; limit?: number; cursor?: string } }, TicketList];
-  "GET /api/tickets/{id}": [Id, Ticket];
-  "POST /api/tickets/{id}/reply": [Id & { body: { body?: string; attachmentIds?: string[] } }, Message];
-  "POST /api/tickets/{id}/clarify": [Id & { body: { body?: string } }, Clarified];
   "POST /api/files/upload": [{ body?: never }, UploadedFile];
   "GET /api/files/{id}": [Id, FileLink];
-  "POST /api/csat": [{ body: RatingRequest }, Rated];
-  "POST /api/complaints": [{ body: ComplaintRequest }, { id: string }];
-  "POST /api/devices/register": [{ body: DeviceRequest }, { id: string }];
-  "DELETE /api/devices/{id}": [Id, undefined];
-  "GET /api/settings/notifications": [{ query?: never }, NotificationSettings];
-  "PUT /api/settings/notifications": [{ body: Partial<NotificationSettings> }, NotificationSettings];
-  "POST /api/diagnostics": [{ body: Diagnostics }, undefined];
   "GET /api/config": [{ query?: never }, Partial<ServerConfig>];
 }
 

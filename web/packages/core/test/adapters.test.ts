@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { createAwChat } from "../src/index.ts";
 import { reactNative } from "../src/react-native.ts";
 import { contrast, readTheme, type TelegramWebApp, telegram, telegramTheme, telegramToken } from "../src/telegram.ts";
@@ -16,7 +16,11 @@ function phone() {
   const appListeners = new Set<(state: string) => void>();
   const netListeners = new Set<(state: { isConnected: boolean | null }) => void>();
   // Slow and in no order of its own, as a bridge to another thread is.
-  const later = <T>(run: () => T) => new Promise<T>((resolve) => setTimeout(() => resolve(run()), Math.random() * 5));
+  let calls = 0;
+  const later = <T>(run: () => T) => {
+    calls += 1;
+    return new Promise<T>((resolve) => setTimeout(() => resolve(run()), (calls * 7) % 5));
+  };
   const AppState = {
     currentState: "active",
     addEventListener: (_: "change", listener: (state: string) => void) => {
@@ -79,8 +83,7 @@ it("React Native: the last of many quick writes is what is kept, and logout come
   };
   const chat = createAwChat({ serverUrl: "http://x", getToken: () => "t", userScope: "ada", env });
   for (let i = 0; i < 30; i += 1) chat.draft.set(`draft ${i}`);
-  await new Promise((resolve) => setTimeout(resolve, 400));
-  expect([...device.values.values()]).toEqual(['"draft 29"']);
+  await vi.waitFor(() => expect([...device.values.values()]).toEqual(['"draft 29"']), { timeout: 20_000 });
   for (let i = 0; i < 30; i += 1) chat.draft.set(`secret ${i}`);
   await chat.logout();
   await new Promise((resolve) => setTimeout(resolve, 50));

@@ -177,6 +177,12 @@ fn a_second_application_of_a_message_sent_twice_is_hidden() {
         binds(&plan(&conversation(), &known, std::slice::from_ref(&sent), &both, &answer(None))),
         [("2", None, true)]
     );
+    // Both come at once: after an outage, say.
+    let unknown = Outbound { attempts: 2, ..row("a", "ok", Journal::Unknown) };
+    assert_eq!(
+        binds(&plan(&conversation(), &[], std::slice::from_ref(&unknown), &both, &answer(None))),
+        [("1", Some("a"), false), ("2", None, true)]
+    );
     // Sent once, the same words again are another message, typed elsewhere.
     let once = Outbound { attempts: 1, ..sent };
     assert_eq!(

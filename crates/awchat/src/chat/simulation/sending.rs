@@ -135,6 +135,9 @@ impl Chat {
 
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turn(turn(&draft.user, draft.conversation.as_ref())).await;
+        if self.memory.requests.is_told(identity) {
+            return Ok(Outcome::Unavailable { retry_after_s: 1 });
+        }
         let (route, fingerprint) = (draft.route(), draft.fingerprint());
         self.reads().await;
         let since_ms = self.now_ms() - journal::ADOPT_MS;

@@ -178,6 +178,9 @@ export interface paths {
          * Close a conversation
          * @description The user's own end of the request. `csatPrompt` says whether to ask for a rating now. Closing twice gives the
          *     same answer. A request body is not needed, and is ignored.
+         *
+         *     A ticket is closed as the conversation that it is; whether that resolves it is for the workspace to say. A ticket
+         *     that operators keep among themselves and have shared is no conversation, and cannot be closed: 404.
          */
         post: operations["closeConversation"];
         delete?: never;
@@ -204,13 +207,337 @@ export interface paths {
         /**
          * Send a message
          * @description A text, attachments, or both; at least one is required, and a body of white space counts as none. A closed or
-         *     snoozed conversation opens again.
+         *     snoozed conversation opens again. To reply to a ticket, use `/api/tickets/{id}/reply`.
          *
          *     On 502 it may not be known whether Intercom has taken the message. Send the same request with the same
          *     `Idempotency-Key` after `Retry-After`: it is delivered once.
          */
         post: operations["replyToConversation"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tickets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the user's tickets
+         * @description Newest first. They are answered from what the server knows, also while Intercom is down.
+         */
+        get: operations["listTickets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tickets/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Find tickets by reference
+         * @description The user's tickets whose reference begins with `q`, newest first: `AW-12`, `aw-12` and `12` find AW-12 and
+         *     AW-123. A text that no reference begins with finds none.
+         */
+        get: operations["searchTickets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tickets/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The ticket's id, not its reference.
+                 * @example 215472629311235
+                 */
+                id: components["parameters"]["ticketId"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a ticket
+         * @description The summary, with the description, every message, oldest first, and the timeline of its status.
+         *
+         *     To follow its messages, poll `/api/conversations/{id}/poll` with the ticket's id. That poll also wakes when the
+         *     status changes, without a message; get the ticket again then.
+         */
+        get: operations["getTicket"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tickets/{id}/reply": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The ticket's id, not its reference.
+                 * @example 215472629311235
+                 */
+                id: components["parameters"]["ticketId"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a message
+         * @description A text, attachments, or both; at least one is required, and a body of white space counts as none. A resolved
+         *     ticket is opened again: its status changes some seconds after the answer.
+         *
+         *     On 502 it may not be known whether Intercom has taken the message. Send the same request with the same
+         *     `Idempotency-Key` after `Retry-After`: it is delivered once.
+         */
+        post: operations["replyToTicket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tickets/{id}/clarify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The ticket's id, not its reference.
+                 * @example 215472629311235
+                 */
+                id: components["parameters"]["ticketId"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask about a ticket in the chat
+         * @description Sends the message into the user's open conversation with the latest activity, or begins one where none is open.
+         *     Without a body the message asks for the ticket's status. The operators find a note there that names the ticket.
+         *     The ticket itself does not change. For 502 and retries the same holds as for a reply.
+         */
+        post: operations["clarifyTicket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/csat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rate a ticket, a conversation, or both
+         * @description A user rates each ticket and each conversation once: whoever rates again gets 200 and `duplicate: true`, and
+         *     the first rating stands. Where both are named, the ticket decides whether it is a duplicate, and a rating that
+         *     is none counts for the conversation too, unless that has one. A rating of neither is a rating of the service
+         *     as a whole: five fit in any 24 hours, the next is refused with 429.
+         *
+         *     What was rated says `rated: true` from the next poll on. Works while Intercom is down; the operators see the
+         *     rating, as a tag `csat-5` and a note with the comment, when it is back.
+         */
+        post: operations["rate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/complaints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a complaint
+         * @description It is kept on this server, for the company to read; the operators in Intercom do not see it. A `chatId` or
+         *     `dialogId` of digits alone is a conversation's or ticket's id, and must be one of the user's own. Counts as
+         *     five requests. Works while Intercom is down.
+         */
+        post: operations["complain"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/devices/register": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Register a device for notices
+         * @description Registering again, with the same token, gives the same id. A token that was registered by another user is the
+         *     caller's from now on, under a new id: a telephone shows notices for whoever used it last. A user's newest 20
+         *     devices are kept.
+         *
+         *     For `tma`, a Telegram Mini App, the token is the Telegram user id, and must be proved to be the caller's own:
+         *     by the session token's `telegram_id`, or by `initData` that the company's bot has signed within the last day.
+         */
+        post: operations["registerDevice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/devices/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id that registering gave.
+                 * @example 7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f
+                 */
+                id: components["parameters"]["deviceId"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Unregister a device
+         * @description For a user who logs out. A second time there is no such device any more.
+         */
+        delete: operations["unregisterDevice"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/settings/notifications": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Which notices the user wants
+         * @description All of them, until the user says otherwise.
+         */
+        get: operations["getNotificationSettings"];
+        /**
+         * Change which notices the user wants
+         * @description Changes the switches that are named; the others stay.
+         */
+        put: operations["setNotificationSettings"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/diagnostics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tell what the client runs on
+         * @description A flat object of at most 8 KiB, for the server's log; who sent it is not logged. Only the properties listed are
+         *     kept, and only where the value has their form. Anything else is dropped without an error, except that a nested
+         *     value is refused. Personal data has no place here.
+         */
+        post: operations["reportDiagnostics"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get everything that is kept of the user
+         * @description One document with all that this server keeps of the user. What Intercom keeps beyond that is exported there.
+         *     Counts as five requests.
+         */
+        get: operations["exportMe"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Erase the user
+         * @description Everything that is kept here of the user is erased before the answer, and does not come back, whatever Intercom
+         *     sends later. Intercom is told to delete the user's contact; while it cannot be reached, that waits. What becomes
+         *     of the operators' copies of the conversations is up to the Intercom workspace.
+         *
+         *     The user's session tokens end with it: those issued until 30 s after the erasure are refused with 401 (clocks
+         *     differ), those that do not say when they were issued for a day. With a later token the user begins anew, and
+         *     sees what was begun after the erasure. Until Intercom has deleted the old contact, such a user can read, and
+         *     sending is answered 502.
+         *
+         *     Erasing what is erased needs a new token too: a 401 to a repeated request means that the first one was heard.
+         *     Counts as five requests.
+         */
+        delete: operations["eraseMe"];
         options?: never;
         head?: never;
         patch?: never;
@@ -242,6 +569,82 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The operator's page
+         * @description Complaints, ratings and the state of the server, as HTML for the people who run it; nothing can be changed
+         *     there. It exists only where `ADMIN_TOKEN` is set. Who shows no token is led to the form.
+         */
+        get: operations["getAdminPage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The form that takes the admin token */
+        get: operations["getAdminLogin"];
+        put?: never;
+        /**
+         * Show the admin token
+         * @description Leads to the page, with a cookie that holds for 12 hours, or back to the form.
+         */
+        post: operations["logInAdmin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/logout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Forget the cookie */
+        post: operations["logOutAdmin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/style.css": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How the page looks */
+        get: operations["getAdminStyle"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/openapi.json": {
         parameters: {
             query?: never;
@@ -254,6 +657,26 @@ export interface paths {
          * @description The same document as JSON.
          */
         get: operations["getOpenApi"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/docs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read this document
+         * @description The same document as a page for people. It has no script and loads nothing from elsewhere.
+         */
+        get: operations["getDocs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -348,6 +771,112 @@ export interface components {
             /** @description Whether to ask for a rating: false once there is one. */
             csatPrompt: boolean;
         };
+        TicketList: {
+            tickets: components["schemas"]["TicketSummary"][];
+            /** @description The `cursor` of the next page; null on the last. */
+            nextCursor: string | null;
+        };
+        TicketSummary: {
+            id: components["schemas"]["TicketId"];
+            reference: components["schemas"]["Reference"];
+            title: components["schemas"]["TicketTitle"];
+            status: components["schemas"]["TicketStatus"];
+            statusLabel: components["schemas"]["StatusLabel"];
+            rated: components["schemas"]["Rated"];
+            unreadCount: components["schemas"]["UnreadCount"];
+            createdAt: components["schemas"]["Time"];
+            updatedAt: components["schemas"]["Time"];
+        };
+        /** @description The summary's fields, and the description, the messages and the timeline. */
+        Ticket: {
+            id: components["schemas"]["TicketId"];
+            reference: components["schemas"]["Reference"];
+            title: components["schemas"]["TicketTitle"];
+            status: components["schemas"]["TicketStatus"];
+            statusLabel: components["schemas"]["StatusLabel"];
+            rated: components["schemas"]["Rated"];
+            unreadCount: components["schemas"]["UnreadCount"];
+            createdAt: components["schemas"]["Time"];
+            updatedAt: components["schemas"]["Time"];
+            /** @description Plain text; null where there is none for the user's eyes. */
+            description: string | null;
+            /** @description Oldest first. */
+            messages: components["schemas"]["Message"][];
+            /** @description Where the ticket began and each change of its status since, oldest first. */
+            timeline: components["schemas"]["TimelineEntry"][];
+        };
+        Clarified: {
+            conversationId: components["schemas"]["ConversationId"];
+            message: components["schemas"]["Message"];
+        };
+        CsatStored: {
+            id: components["schemas"]["OurId"];
+            /** @constant */
+            duplicate: false;
+        };
+        CsatDuplicate: {
+            id: null;
+            /** @constant */
+            duplicate: true;
+        };
+        Stored: {
+            id: components["schemas"]["OurId"];
+        };
+        NotificationSettings: {
+            /** @description Of operators' messages. */
+            chatMessages: boolean;
+            /** @description Of a ticket's progress. */
+            ticketUpdates: boolean;
+            /** @description Of the service itself. */
+            systemNotices: boolean;
+        };
+        /** @description Lists are oldest first, and empty where there is nothing. */
+        Export: {
+            exportedAt: components["schemas"]["Time"];
+            user: {
+                /** @description The session token's `sub`. */
+                id: string;
+                /** @description What stands for the user at Intercom. */
+                contactId: string | null;
+            };
+            /** @description Tickets included. */
+            conversations: components["schemas"]["Conversation"][];
+            /** @description The user's messages of the last 48 hours as they were handed in, with what went with them. */
+            handedIn: {
+                conversationId: string | null;
+                body: string;
+                /** @description The topic, the app's `meta`, and what the session token said of the user. */
+                details: Record<string, never>;
+                /** @enum {string} */
+                state: "sending" | "unknown" | "sent" | "rejected" | "abandoned";
+                createdAt: components["schemas"]["Time"];
+            }[];
+            ratings: {
+                id: components["schemas"]["OurId"];
+                stars: number;
+                comment: string | null;
+                ticketId: string | null;
+                conversationId: string | null;
+                createdAt: components["schemas"]["Time"];
+            }[];
+            complaints: {
+                id: components["schemas"]["OurId"];
+                category: string;
+                description: string;
+                chatId: string | null;
+                dialogId: string | null;
+                createdAt: components["schemas"]["Time"];
+            }[];
+            devices: {
+                id: components["schemas"]["OurId"];
+                platform: string;
+                token: string;
+                locale: string | null;
+                createdAt: components["schemas"]["Time"];
+                registeredAt: components["schemas"]["Time"];
+            }[];
+            notificationSettings: components["schemas"]["NotificationSettings"];
+        };
         Empty: Record<string, never>;
         /**
          * @description | status | error | when |
@@ -413,7 +942,26 @@ export interface components {
             main: string;
             sub: string | null;
         } | null;
+        OurId: string;
         ConversationId: string;
+        /** @description For addresses. People know a ticket by its reference. */
+        TicketId: string;
+        /** @description What people call the ticket: the installation's prefix and the number that operators see. */
+        Reference: string;
+        /** @description The reference, where the ticket has no title for the user's eyes. */
+        TicketTitle: string;
+        /**
+         * @description `waiting_on_customer`: the operators wait for the user's reply.
+         * @enum {string}
+         */
+        TicketStatus: "submitted" | "in_progress" | "waiting_on_customer" | "resolved";
+        /** @description The status in the company's own words for its customers; several labels can belong to one status. */
+        StatusLabel: string;
+        TimelineEntry: {
+            status: components["schemas"]["TicketStatus"];
+            label: components["schemas"]["StatusLabel"];
+            at: components["schemas"]["Time"];
+        };
         /**
          * @description `snoozed`: an operator has put the conversation aside until a time, or until the user writes.
          * @enum {string}
@@ -452,6 +1000,80 @@ export interface components {
             body?: components["schemas"]["Body"];
             attachmentIds?: components["schemas"]["AttachmentIds"];
         };
+        ClarifyTicket: {
+            body?: components["schemas"]["Body"];
+        };
+        Csat: {
+            /** @description An integer as such: `5.0` and `"5"` are refused. */
+            stars: number;
+            /** @description White space alone counts as none. */
+            comment?: string | null;
+            ticketId?: string | null;
+            conversationId?: string | null;
+        };
+        Complaint: {
+            /** @enum {string} */
+            category: "funds" | "security" | "operator" | "technical" | "other";
+            /** @description White space around it does not count. */
+            description: string;
+            /** @description What chat it is about. */
+            chatId?: string | null;
+            /** @description The app's own word for what it is about. */
+            dialogId?: string | null;
+        };
+        RegisterDevice: {
+            /** @enum {string} */
+            platform: "mobile" | "tma";
+            /** @description FCM's registration token; for `tma` the Telegram user id. */
+            token: string;
+            /** @description For `tma`: `Telegram.WebApp.initData`, as it is. */
+            initData?: string | null;
+            /** @description In which language notices are written, such as `en` or `pt-BR`. */
+            locale?: string | null;
+        };
+        /** @description Here null is refused: a switch that is named is on or off. */
+        SetNotificationSettings: {
+            chatMessages?: boolean;
+            ticketUpdates?: boolean;
+            systemNotices?: boolean;
+        };
+        Diagnostics: {
+            appBuild?: components["schemas"]["DiagnosticWord"];
+            appVersion?: components["schemas"]["DiagnosticWord"];
+            browser?: components["schemas"]["DiagnosticWord"];
+            browserVersion?: components["schemas"]["DiagnosticWord"];
+            colorScheme?: components["schemas"]["DiagnosticWord"];
+            deviceModel?: components["schemas"]["DiagnosticWord"];
+            durationMs?: components["schemas"]["DiagnosticNumber"];
+            errorCode?: components["schemas"]["DiagnosticWord"];
+            event?: components["schemas"]["DiagnosticWord"];
+            failures?: components["schemas"]["DiagnosticNumber"];
+            freeMemoryMb?: components["schemas"]["DiagnosticNumber"];
+            locale?: components["schemas"]["DiagnosticWord"];
+            network?: components["schemas"]["DiagnosticWord"];
+            online?: components["schemas"]["DiagnosticSwitch"];
+            os?: components["schemas"]["DiagnosticWord"];
+            osVersion?: components["schemas"]["DiagnosticWord"];
+            pixelRatio?: components["schemas"]["DiagnosticNumber"];
+            platform?: components["schemas"]["DiagnosticWord"];
+            pushEnabled?: components["schemas"]["DiagnosticSwitch"];
+            queued?: components["schemas"]["DiagnosticNumber"];
+            screenHeight?: components["schemas"]["DiagnosticNumber"];
+            screenWidth?: components["schemas"]["DiagnosticNumber"];
+            sdkVersion?: components["schemas"]["DiagnosticWord"];
+            status?: components["schemas"]["DiagnosticNumber"];
+            telegramPlatform?: components["schemas"]["DiagnosticWord"];
+            telegramVersion?: components["schemas"]["DiagnosticWord"];
+            timeZone?: components["schemas"]["DiagnosticWord"];
+        } & {
+            [key: string]: string | number | boolean | null;
+        };
+        /** @description Kept: up to 64 ASCII letters, digits, spaces and `. _ , : / + ( ) -`. */
+        DiagnosticWord: string | number | boolean | null;
+        /** @description Kept: a number between minus and plus ten million. */
+        DiagnosticNumber: string | number | boolean | null;
+        /** @description Kept: a boolean. */
+        DiagnosticSwitch: string | number | boolean | null;
         /** @description The message as plain text. White space alone counts as none. */
         Body: string | null;
         /** @description Ids of the user's own uploaded files that no message has yet. */
@@ -564,6 +1186,33 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description The answer is at another address. */
+        SeeOther: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                Location: "/admin" | "/admin/login" | "/admin/login?wrong=1";
+                [name: string]: unknown;
+            };
+            content?: never;
+        };
+        /** @description Too many wrong tokens came from this address. */
+        TooManyFailures: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Retry-After": components["headers"]["Retry-After"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "rate_limited",
+                 *       "message": "too many requests",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description Something unexpected; the server's log has it under the `requestId`. */
         InternalError: {
             headers: {
@@ -624,6 +1273,16 @@ export interface components {
          * @example 215472621202693
          */
         conversationId: string;
+        /**
+         * @description The ticket's id, not its reference.
+         * @example 215472629311235
+         */
+        ticketId: string;
+        /**
+         * @description The id that registering gave.
+         * @example 7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f
+         */
+        deviceId: string;
         /** @description How many entries a page has at most. */
         limit: number;
         /** @description The `nextCursor` of the page before. It means nothing in itself; do not build one. */
@@ -1199,6 +1858,750 @@ export interface operations {
             503: components["responses"]["Overloaded"];
         };
     };
+    listTickets: {
+        parameters: {
+            query?: {
+                /** @description How many entries a page has at most. */
+                limit?: components["parameters"]["limit"];
+                /** @description The `nextCursor` of the page before. It means nothing in itself; do not build one. */
+                cursor?: components["parameters"]["cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of the list. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "tickets": [
+                     *         {
+                     *           "id": "215472629311235",
+                     *           "reference": "AW-123",
+                     *           "title": "Refund of order 1138",
+                     *           "status": "in_progress",
+                     *           "statusLabel": "We are at it",
+                     *           "rated": false,
+                     *           "unreadCount": 1,
+                     *           "createdAt": 1719750000,
+                     *           "updatedAt": 1719753600
+                     *         }
+                     *       ],
+                     *       "nextCursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TicketList"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    searchTickets: {
+        parameters: {
+            query: {
+                /**
+                 * @description 1 to 32 visible characters: a reference in any case, or its number, or the beginning of either.
+                 * @example AW-123
+                 */
+                q: string;
+                /** @description How many entries a page has at most. */
+                limit?: components["parameters"]["limit"];
+                /** @description The `nextCursor` of the page before. It means nothing in itself; do not build one. */
+                cursor?: components["parameters"]["cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of what was found. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "tickets": [],
+                     *       "nextCursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TicketList"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    getTicket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The ticket's id, not its reference.
+                 * @example 215472629311235
+                 */
+                id: components["parameters"]["ticketId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The ticket. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "215472629311235",
+                     *       "reference": "AW-123",
+                     *       "title": "Refund of order 1138",
+                     *       "status": "in_progress",
+                     *       "statusLabel": "We are at it",
+                     *       "rated": false,
+                     *       "unreadCount": 1,
+                     *       "createdAt": 1719750000,
+                     *       "updatedAt": 1719753600,
+                     *       "description": "It has been two weeks.",
+                     *       "messages": [
+                     *         {
+                     *           "id": "37403461654",
+                     *           "author": {
+                     *             "type": "operator",
+                     *             "name": "Grace",
+                     *             "avatarUrl": null
+                     *           },
+                     *           "body": "We have asked the bank.",
+                     *           "html": "<p>We have asked the bank.</p>",
+                     *           "attachments": [],
+                     *           "createdAt": 1719753600,
+                     *           "redacted": false
+                     *         }
+                     *       ],
+                     *       "timeline": [
+                     *         {
+                     *           "status": "submitted",
+                     *           "label": "Submitted",
+                     *           "at": 1719750000
+                     *         },
+                     *         {
+                     *           "status": "in_progress",
+                     *           "label": "We are at it",
+                     *           "at": 1719753500
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Ticket"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    replyToTicket: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
+                 *     request of the same user to the same address with the same key and payload gets the first one's answer, and
+                 *     has no effect of its own. Kept for 48 hours.
+                 * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
+                 */
+                "Idempotency-Key"?: components["parameters"]["idempotencyKey"];
+            };
+            path: {
+                /**
+                 * @description The ticket's id, not its reference.
+                 * @example 215472629311235
+                 */
+                id: components["parameters"]["ticketId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "body": "It has come, thank you."
+                 *     }
+                 */
+                "application/json": components["schemas"]["Reply"];
+            };
+        };
+        responses: {
+            /** @description The message, as the operators have it. */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Idempotent-Replayed": components["headers"]["Idempotent-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "37404590647",
+                     *       "author": {
+                     *         "type": "user",
+                     *         "name": "Ada",
+                     *         "avatarUrl": null
+                     *       },
+                     *       "body": "It has come, thank you.",
+                     *       "html": "<p>It has come, thank you.</p>",
+                     *       "attachments": [],
+                     *       "createdAt": 1719760000,
+                     *       "redacted": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["StillRunning"];
+            422: components["responses"]["KeyReused"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    clarifyTicket: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
+                 *     request of the same user to the same address with the same key and payload gets the first one's answer, and
+                 *     has no effect of its own. Kept for 48 hours.
+                 * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
+                 */
+                "Idempotency-Key"?: components["parameters"]["idempotencyKey"];
+            };
+            path: {
+                /**
+                 * @description The ticket's id, not its reference.
+                 * @example 215472629311235
+                 */
+                id: components["parameters"]["ticketId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "body": "What does that status mean?"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ClarifyTicket"];
+            };
+        };
+        responses: {
+            /** @description Where the message is, and the message, as the operators have it. */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Idempotent-Replayed": components["headers"]["Idempotent-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "conversationId": "215472621202693",
+                     *       "message": {
+                     *         "id": "403918352",
+                     *         "author": {
+                     *           "type": "user",
+                     *           "name": "Ada",
+                     *           "avatarUrl": null
+                     *         },
+                     *         "body": "What does that status mean?",
+                     *         "html": "<p>What does that status mean?</p>",
+                     *         "attachments": [],
+                     *         "createdAt": 1719760000,
+                     *         "redacted": false
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Clarified"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["StillRunning"];
+            422: components["responses"]["KeyReused"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    rate: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
+                 *     request of the same user to the same address with the same key and payload gets the first one's answer, and
+                 *     has no effect of its own. Kept for 48 hours.
+                 * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
+                 */
+                "Idempotency-Key"?: components["parameters"]["idempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "stars": 5,
+                 *       "comment": "Quick and kind.",
+                 *       "conversationId": "215472621202693"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Csat"];
+            };
+        };
+        responses: {
+            /** @description The user has rated this before; nothing was stored. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": null,
+                     *       "duplicate": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CsatDuplicate"];
+                };
+            };
+            /** @description The rating counts. */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Idempotent-Replayed": components["headers"]["Idempotent-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f",
+                     *       "duplicate": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CsatStored"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["StillRunning"];
+            422: components["responses"]["KeyReused"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    complain: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
+                 *     request of the same user to the same address with the same key and payload gets the first one's answer, and
+                 *     has no effect of its own. Kept for 48 hours.
+                 * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
+                 */
+                "Idempotency-Key"?: components["parameters"]["idempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "category": "operator",
+                 *       "description": "Nobody has answered for three days.",
+                 *       "chatId": "215472621202693"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Complaint"];
+            };
+        };
+        responses: {
+            /** @description The complaint is stored. */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Idempotent-Replayed": components["headers"]["Idempotent-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Stored"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["StillRunning"];
+            422: components["responses"]["KeyReused"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    registerDevice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RegisterDevice"];
+            };
+        };
+        responses: {
+            /** @description The device is registered. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Stored"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    unregisterDevice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id that registering gave.
+                 * @example 7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f
+                 */
+                id: components["parameters"]["deviceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The device is gone. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    getNotificationSettings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The switches. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "chatMessages": true,
+                     *       "ticketUpdates": true,
+                     *       "systemNotices": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NotificationSettings"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    setNotificationSettings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "systemNotices": false
+                 *     }
+                 */
+                "application/json": components["schemas"]["SetNotificationSettings"];
+            };
+        };
+        responses: {
+            /** @description All switches as they are now. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "chatMessages": true,
+                     *       "ticketUpdates": true,
+                     *       "systemNotices": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NotificationSettings"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    reportDiagnostics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "platform": "mobile",
+                 *       "os": "iOS",
+                 *       "osVersion": "17.4",
+                 *       "appVersion": "3.2.1",
+                 *       "event": "poll_failed",
+                 *       "failures": 4
+                 *     }
+                 */
+                "application/json": components["schemas"]["Diagnostics"];
+            };
+        };
+        responses: {
+            /** @description Logged. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    exportMe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The user's data. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    /** @description A name to save it under. */
+                    "Content-Disposition": "attachment; filename=\"export.json\"";
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "exportedAt": 1719760000,
+                     *       "user": {
+                     *         "id": "ada",
+                     *         "contactId": "667d608d8a68186f43bafd70"
+                     *       },
+                     *       "conversations": [],
+                     *       "handedIn": [],
+                     *       "ratings": [
+                     *         {
+                     *           "id": "5b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f",
+                     *           "stars": 5,
+                     *           "comment": "Quick!",
+                     *           "ticketId": null,
+                     *           "conversationId": null,
+                     *           "createdAt": 1719750000
+                     *         }
+                     *       ],
+                     *       "complaints": [],
+                     *       "devices": [
+                     *         {
+                     *           "id": "9b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f",
+                     *           "platform": "mobile",
+                     *           "token": "dQw4w9WgXcQ",
+                     *           "locale": "en",
+                     *           "createdAt": 1719750000,
+                     *           "registeredAt": 1719750000
+                     *         }
+                     *       ],
+                     *       "notificationSettings": {
+                     *         "chatMessages": true,
+                     *         "ticketUpdates": true,
+                     *         "systemNotices": true
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Export"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    eraseMe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Nothing is left. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
     receiveIntercomWebhook: {
         parameters: {
             query?: never;
@@ -1300,6 +2703,142 @@ export interface operations {
             };
         };
     };
+    getAdminPage: {
+        parameters: {
+            query?: {
+                /** @description The time all is of, in days. */
+                days?: 7 | 30 | 90 | 365;
+                /** @description Of which category complaints are shown. */
+                category?: "funds" | "security" | "operator" | "technical" | "other";
+                /** @description With which words in it complaints are shown. */
+                text?: string;
+                /** @description From where on complaints are shown; the link to older ones has it. */
+                before?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": unknown;
+                };
+            };
+            303: components["responses"]["SeeOther"];
+            400: components["responses"]["BadInput"];
+            /** @description The token in the header is not the admin token. */
+            401: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "unauthorized",
+                     *       "message": "admin token invalid",
+                     *       "requestId": "4f0c2a7e91d84b6f"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyFailures"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    getAdminLogin: {
+        parameters: {
+            query?: {
+                /** @description Present after a wrong token. */
+                wrong?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The form. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": unknown;
+                };
+            };
+            400: components["responses"]["BadInput"];
+            404: components["responses"]["NotFound"];
+        };
+    };
+    logInAdmin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/x-www-form-urlencoded": {
+                    token: string;
+                };
+            };
+        };
+        responses: {
+            303: components["responses"]["SeeOther"];
+            400: components["responses"]["BadInput"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyFailures"];
+            500: components["responses"]["InternalError"];
+        };
+    };
+    logOutAdmin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            303: components["responses"]["SeeOther"];
+            404: components["responses"]["NotFound"];
+        };
+    };
+    getAdminStyle: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A style sheet. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/css": unknown;
+                };
+            };
+            404: components["responses"]["NotFound"];
+        };
+    };
     getOpenApi: {
         parameters: {
             query?: never;
@@ -1321,6 +2860,29 @@ export interface operations {
                         info: Record<string, never>;
                         paths: Record<string, never>;
                     };
+                };
+            };
+        };
+    };
+    getDocs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    /** @description What the page may do, which is to show itself. */
+                    "Content-Security-Policy": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": unknown;
                 };
             };
         };
