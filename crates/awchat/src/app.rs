@@ -98,8 +98,7 @@ impl App {
         };
         let files = Files::open(&config)?;
         let downloads = Downloads::new(config.intercom.clone()).map_err(Error::internal)?;
-        let from_and_to = (files.links().clone(), downloads);
-        let chat = Chat::new(store.clone(), intercom.clone(), from_and_to, clock.clone(), settings);
+        let chat = Chat::new(store.clone(), intercom.clone(), (files.clone(), downloads), clock.clone(), settings);
         store.free_leases().await?;
         chat.recover().await?;
         let edge = Arc::new(Edge {

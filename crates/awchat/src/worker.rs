@@ -106,19 +106,8 @@ pub async fn keep_house(app: &App) -> Result<()> {
     app.store.forget_feedback_keys(now_ms - KEYS_KEPT_MS).await?;
     app.store.inbox_forget(now_ms - WEBHOOK_IDS_KEPT_MS).await?;
     app.store.give_up_loose_files(now_ms - LOOSE_FILES_KEPT_MS).await?;
+    app.chat.remove_files().await?;
     let storage = app.files.storage();
-    loop {
-        let gone = app.store.files_gone(FILES_AT_ONCE).await?;
-        for (id, object) in &gone {
-            if let Some(key) = Key::parse(object) {
-                storage.remove(&key).await.map_err(Error::internal)?;
-            }
-            app.store.forget_file(id).await?;
-        }
-        if gone.is_empty() {
-            break;
-        }
-    }
     // A row follows its object within seconds: what has none by now is left of a crash.
     for key in storage.older_than(ORPHAN_AGE, now_ms).await.map_err(Error::internal)? {
         if !app.store.has_object(key.as_str()).await? {

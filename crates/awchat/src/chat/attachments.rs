@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::files::check::Kind;
 use crate::files::link::Disposition;
 use crate::files::name;
+use crate::files::storage::Key;
 use crate::id::{FileId, UserId};
 use crate::intercom::Class;
 use crate::intercom::downloads::MAX_BYTES;
@@ -23,6 +24,9 @@ use crate::store::outbound::Outbound;
 const UNSAID_MS: i64 = 60_000;
 /// An address is not used in its last moments, in milliseconds.
 const MARGIN_MS: i64 = 60_000;
+
+/// Files that are removed before asking for more.
+const FILES_AT_ONCE: i64 = 100;
 
 /// Where a file is at Intercom, for a while.
 #[derive(Clone, Debug)]
@@ -71,7 +75,7 @@ impl Chat {
     pub(super) fn urls(&self, row: &Outbound) -> Vec<String> {
         let now_s = self.clock.now_s();
         let ids = files_of(row).files.into_iter().filter_map(|file| FileId::parse(&file.id));
-        ids.map(|id| self.links.link(&id, Disposition::Inline, now_s).url).collect()
+        ids.map(|id| self.files.links().link(&id, Disposition::Inline, now_s).url).collect()
     }
 
     /// The row with its files as links in the words: for an Intercom that does not take them. `None` if it has none, or
@@ -84,7 +88,7 @@ impl Chat {
         let now_s = self.clock.now_s();
         let line = |file: &Attachment| {
             let id = FileId::parse(&file.id)?;
-            Some(format!("{}: {}", file.name, self.links.lasting(&id, now_s).url))
+            Some(format!("{}: {}", file.name, self.files.links().lasting(&id, now_s).url))
         };
         let links: Vec<String> = opening.attached.files.iter().filter_map(line).collect();
         let words = opening.attached.shown.get_or_insert_with(|| row.body.clone());
@@ -94,6 +98,22 @@ impl Chat {
         Some(Outbound { content: super::mirror::content(&body), body, payload, ..row.clone() })
     }
 
+    /// Removes the objects of files that were given up, and then the files.
+    pub async fn remove_files(&self) -> Result<()> {
+        loop {
+            let gone = self.store.files_gone(FILES_AT_ONCE).await?;
+            for (id, object) in &gone {
+                if let Some(key) = Key::parse(object) {
+                    self.files.storage().remove(&key).await.map_err(Error::internal)?;
+                }
+                self.store.forget_file(id).await?;
+            }
+            if gone.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
     /// A message as a client gets it: with addresses that hold for a day.
     pub(super) fn shown(&self, mut message: Message) -> Message {
         let now_s = self.clock.now_s();
@@ -101,7 +121,7 @@ impl Chat {
             if let Some(id) = FileId::parse(&file.id) {
                 let is_inline = Kind::of_content_type(&file.content_type).is_some_and(Kind::is_shown_inline);
                 let disposition = if is_inline { Disposition::Inline } else { Disposition::Attachment };
-                file.url = self.links.link(&id, disposition, now_s).url;
+                file.url = self.files.links().link(&id, disposition, now_s).url;
             }
         }
         message

@@ -5,10 +5,12 @@ use serde_json::Value;
 
 use super::Chat;
 use super::conversations::{Full, Rating, Summary};
+use super::view::ticket::timeline;
 use crate::error::{Error, Result};
-use crate::id::{ContactId, UserId};
-use crate::store::Store;
+use crate::id::{ContactId, ConversationId, UserId};
+use crate::model::Step;
 use crate::store::export;
+use crate::store::{self, Store};
 
 /// A user's data.
 #[derive(Debug, Serialize)]
@@ -20,12 +22,16 @@ pub struct Export {
     pub user: Person,
     /// Oldest first, tickets included.
     pub conversations: Vec<Full>,
+    /// Newest first; their messages are in the conversations of the same ids.
+    pub tickets: Vec<Ticket>,
     /// Messages of the last days, as they were handed in.
     pub handed_in: Vec<HandedIn>,
     /// Oldest first.
     pub ratings: Vec<export::Rating>,
     /// Oldest first.
     pub complaints: Vec<export::Complaint>,
+    /// Uploads, oldest first.
+    pub files: Vec<export::File>,
     /// Oldest first.
     pub devices: Vec<export::Device>,
     /// The switches.
@@ -40,6 +46,24 @@ pub struct Person {
     pub id: UserId,
     /// What stands for the user at Intercom.
     pub contact_id: Option<ContactId>,
+}
+
+/// A ticket, without its messages.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ticket {
+    /// That of its conversation.
+    pub id: ConversationId,
+    /// Its reference without the prefix.
+    pub number: String,
+    /// What it is called.
+    pub title: Option<String>,
+    /// What it is about.
+    pub description: Option<String>,
+    /// How its status came about, oldest first.
+    pub timeline: Vec<Step>,
+    /// Unix seconds.
+    pub created_at: i64,
 }
 
 /// A message as it was handed in.
@@ -86,6 +110,13 @@ pub async fn export(store: &Store, user: &UserId, now_s: i64) -> Result<Export> 
         let rating = store.rating(user, &conversation.id).await?.map(Rating::from);
         conversations.push(Full { rating, ..Full::of(summary, messages, conversation.last_position) });
     }
+    let mut tickets = Vec::new();
+    for owned in store.tickets(user, "", None, i64::MAX).await? {
+        let changes = store.ticket_changes(user, &owned.id).await?;
+        let timeline = timeline(changes, &owned.ticket);
+        let store::tickets::Ticket { number, title, description, created_at, .. } = owned.ticket;
+        tickets.push(Ticket { id: owned.id, number, title, description, timeline, created_at });
+    }
     let handed_in = store.all_handed_in(user).await?.into_iter().map(|row| {
         let export::HandedIn { conversation_id, body, payload, state, created_at } = row;
         let details = serde_json::from_str(&payload).map_err(Error::internal)?;
@@ -98,9 +129,11 @@ pub async fn export(store: &Store, user: &UserId, now_s: i64) -> Result<Export> 
         exported_at: now_s,
         user: Person { id: user.clone(), contact_id },
         conversations,
+        tickets,
         handed_in,
         ratings: store.all_ratings(user).await?,
         complaints: store.all_complaints(user).await?,
+        files: store.all_files(user).await?,
         devices: store.all_devices(user).await?,
         notification_settings: Notices {
             chat_messages: wanted.chat_messages,

@@ -88,6 +88,7 @@ impl Chat {
             "erase" => return self.erase_as_job(&job.subject).await,
             "forget_contact" => return self.forget_contact(job).await,
             "scrub" => return self.scrub().await,
+            "remove_files" => return self.remove_files().await.map(|()| None),
             "enrich" => {
                 let opening = opening(job)?;
                 if let Some(user) = crate::id::UserId::parse(&job.subject) {

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::files::link::Links;
+use crate::files::Files;
 use crate::id::FileId;
 use crate::intercom::Intercom;
 use crate::intercom::downloads::Downloads;
@@ -42,8 +42,7 @@ pub mod view;
 pub struct Chat {
     store: Store,
     intercom: Intercom,
-    /// Signs the addresses of files.
-    links: Links,
+    files: Files,
     downloads: Downloads,
     /// Where files of operators' messages are at Intercom, as long as it holds.
     sources: Cache<FileId, attachments::Source>,
@@ -84,14 +83,14 @@ impl Chat {
     pub fn new(
         store: Store,
         intercom: Intercom,
-        (links, downloads): (Links, Downloads),
+        (files, downloads): (Files, Downloads),
         clock: Clock,
         settings: Settings,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
             intercom,
-            links,
+            files,
             downloads,
             sources: Cache::new(SOURCES),
             clock,

@@ -80,7 +80,7 @@ impl Tombstones {
 
 /// Everything that is a user's, `$1`, but for what needs more than an id: messages and tickets before the conversations
 /// that they are found by, and jobs before both and before the journal.
-const OF_USER: [&str; 13] = [
+const OF_USER: [&str; 15] = [
     "delete from job where kind = 'enrich' and subject = $1",
     "delete from job where kind = 'settle' and subject in (select id from outbound where user_id = $1)",
     "delete from job where kind not in ('enrich', 'settle', 'erase', 'forget_contact')
@@ -89,7 +89,11 @@ const OF_USER: [&str; 13] = [
     "delete from message where conversation_id in (select id from conversation where user_id = $1)",
     "delete from ticket where conversation_id in (select id from conversation where user_id = $1)",
     "delete from ticket_change where conversation_id in (select id from conversation where user_id = $1)",
+    "delete from remote_file where conversation_id in (select id from conversation where user_id = $1)",
     "delete from conversation where user_id = $1",
+    // The row stays until its object is gone, and tells nothing of the user.
+    "update file set state = 'gone', user_id = '', name = '', content_type = '', sha256 = '', fingerprint = '',
+       idem_key = null, outbound_id = null, message_id = null, conversation_id = null where user_id = $1",
     "delete from csat_subject where user_id = $1",
     "delete from csat where user_id = $1",
     "delete from complaint where user_id = $1",
@@ -170,6 +174,7 @@ impl Store {
         .bind(now_ms)
         .execute(tx.conn())
         .await?;
+        tx.enqueue("remove_files", "storage", "{}", now_ms, now_ms).await?;
         tx.enqueue("forget_contact", &id::random(), &job(contact)?, now_ms, now_ms).await?;
         tx.commit().await?;
         self.tombstones.erasures.fetch_add(1, Ordering::Release);

@@ -61,6 +61,22 @@ pub struct Device {
     pub registered_at: i64,
 }
 
+/// An uploaded file, without its bytes.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+#[serde(rename_all = "camelCase")]
+pub struct File {
+    /// Its id: its bytes are at `/api/files/:id`.
+    pub id: String,
+    /// As it was named.
+    pub name: String,
+    /// What it is.
+    pub content_type: String,
+    /// Bytes.
+    pub size: i64,
+    /// When.
+    pub created_at: i64,
+}
+
 /// A message as it was handed in, with what went with it.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct HandedIn {
@@ -110,6 +126,15 @@ impl Store {
         let rows = sqlx::query_as(
             "select id, platform, token, locale, created_ms / 1000 as created_at, registered_ms / 1000 as registered_at
              from device where user_id = $1 order by created_ms, id",
+        );
+        Ok(rows.bind(user.as_str()).fetch_all(&self.read).await?)
+    }
+
+    /// The user's files, oldest first.
+    pub async fn all_files(&self, user: &UserId) -> Result<Vec<File>> {
+        let rows = sqlx::query_as(
+            "select id, name, content_type, bytes as size, created_ms / 1000 as created_at
+             from file where user_id = $1 and state = 'ready' order by created_ms, id",
         );
         Ok(rows.bind(user.as_str()).fetch_all(&self.read).await?)
     }

@@ -616,7 +616,7 @@ async fn files_of_a_message_that_was_taken_back_go() {
 // ---- on messages of operators ----
 
 fn picture(bytes: &[u8]) -> Upload {
-    Upload { name: "receipt.png".into(), content_type: "image/png".into(), data: bytes.to_vec().into() }
+    Upload { name: "receipt.png".into(), content_type: "image/png".into(), data: bytes.to_vec() }
 }
 
 #[tokio::test]
@@ -702,7 +702,7 @@ async fn an_operators_page_is_downloaded_and_never_shown() {
     let page = Upload {
         name: "page.html\r\nx: y".into(),
         content_type: "text/html".into(),
-        data: b"<script>alert(1)</script>".to_vec().into(),
+        data: b"<script>alert(1)</script>".to_vec(),
     };
     world.operator().replies_with(&chat, "Here", vec![page]).await;
     world.pass(Duration::from_secs(5)).await;

@@ -16,7 +16,7 @@ use crate::child::Process;
 use crate::harness::{self, Client, SECRET, Settings, bodies, world};
 
 /// Every word of a user that gets into the server, each told apart.
-const CANARIES: [(&str, &str); 13] = [
+const CANARIES: [(&str, &str); 15] = [
     ("user id", "canary-sub-1138"),
     ("name", "Canaryname"),
     ("email", "canary.mail@example.com"),
@@ -30,6 +30,8 @@ const CANARIES: [(&str, &str); 13] = [
     ("comment", "canary-comment"),
     ("complaint", "canary-complaint"),
     ("device token", "canary-device-token"),
+    ("file's name", "canary-file-name"),
+    ("file", "canary-file-words"),
 ];
 
 fn canary(name: &str) -> &'static str {
@@ -96,6 +98,16 @@ impl Caller {
         json
     }
 
+    /// Uploads a text; its id.
+    async fn uploads(&self, name: &str, text: &str) -> String {
+        let part = reqwest::multipart::Part::text(text.to_owned()).file_name(format!("{name}.txt"));
+        let form = reqwest::multipart::Form::new().part("file", part);
+        let request = self.http.post(format!("{}/api/files/upload", self.url)).bearer_auth(&self.token).multipart(form);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        answer.json::<Value>().await.expect("JSON")["id"].as_str().expect("an id").to_owned()
+    }
+
     /// Leaves all canaries.
     async fn sings(&self, sandbox: &Sandbox) -> String {
         let open = json!({
@@ -118,6 +130,8 @@ impl Caller {
         self.does("POST", "/api/complaints", complaint).await;
         let device = json!({ "platform": "mobile", "token": canary("device token") });
         self.does("POST", "/api/devices/register", device).await;
+        let file = self.uploads(canary("file's name"), canary("file")).await;
+        self.does("POST", &format!("{path}/reply"), json!({ "attachmentIds": [file] })).await;
         self.does("PUT", "/api/settings/notifications", json!({ "chatMessages": false })).await;
         chat
     }
@@ -159,15 +173,16 @@ async fn of_an_erased_user_no_word_is_left_in_any_file_or_log() {
         assert!(before.iter().any(|line| line.starts_with(&format!("{name} ("))), "{name} was never here: {word}");
     }
     let export = user.does("GET", "/api/export", Value::Null).await.to_string();
-    for (name, word) in CANARIES.iter().filter(|(name, _)| *name != "key") {
+    for (name, word) in CANARIES.iter().filter(|(name, _)| !["key", "file"].contains(name)) {
         assert!(export.contains(word), "the export lacks the {name}: {export}");
     }
 
     let (status, _) = user.call("DELETE", "/api/me", Value::Null).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
-    // What names the user at Intercom is needed until the contact is deleted there; all else is gone already.
+    // What names the user at Intercom is needed until the contact is deleted there, and objects go after their rows; all
+    // else is gone already.
     let at_once = found(process.folder());
-    assert!(at_once.iter().all(|line| line.starts_with("user id (")), "{at_once:#?}");
+    assert!(at_once.iter().all(|line| line.starts_with("user id (") || line.starts_with("file (")), "{at_once:#?}");
     eventually("the contact is deleted", async || sandbox.contact_by_external_id(canary("user id")).is_none()).await;
     let (status, _) = user.call("GET", "/api/conversations", Value::Null).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "the token went with the user");

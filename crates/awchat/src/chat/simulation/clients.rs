@@ -124,9 +124,9 @@ impl World {
                     let wait_ms = retry_after_s.min(40).cast_signed() * 1_000;
                     time.sleep(wait_ms + time.between(0, 2_000)).await;
                 }
-                Answer::Outcome(
-                    Outcome::Refused | Outcome::NotFound | Outcome::NoSuchFile | Outcome::Erased,
-                ) => return None,
+                Answer::Outcome(Outcome::Refused | Outcome::NotFound | Outcome::NoSuchFile | Outcome::Erased) => {
+                    return None;
+                }
                 Answer::Outcome(Outcome::Mismatch) => {
                     self.violate("a key was taken for another payload's".to_owned());
                     return None;
