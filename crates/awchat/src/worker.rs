@@ -8,7 +8,6 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::files::ORPHAN_AGE;
-use crate::files::storage::Key;
 
 /// Without a bell, how soon due work is noticed.
 const LOOK: Duration = Duration::from_millis(250);
@@ -19,7 +18,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 const KEYS_KEPT_MS: i64 = 48 * 3_600_000;
 /// How long an upload waits for its message.
 const LOOSE_FILES_KEPT_MS: i64 = 24 * 3_600_000;
-const FILES_AT_ONCE: i64 = 100;
 const WEBHOOK_IDS_KEPT_MS: i64 = 30 * 24 * 3_600_000;
 
 /// Works until `shutdown`.

@@ -100,9 +100,10 @@ impl Caller {
 
     /// Uploads a text; its id.
     async fn uploads(&self, name: &str, text: &str) -> String {
-        let part = reqwest::multipart::Part::text(text.to_owned()).file_name(format!("{name}.txt"));
-        let form = reqwest::multipart::Form::new().part("file", part);
-        let request = self.http.post(format!("{}/api/files/upload", self.url)).bearer_auth(&self.token).multipart(form);
+        let head = format!("--limit\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{name}.txt\"\r\n\r\n");
+        let request = self.http.post(format!("{}/api/files/upload", self.url)).bearer_auth(&self.token);
+        let request = request.header("content-type", "multipart/form-data; boundary=limit");
+        let request = request.body(format!("{head}{text}\r\n--limit--\r\n"));
         let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::CREATED);
         answer.json::<Value>().await.expect("JSON")["id"].as_str().expect("an id").to_owned()
