@@ -219,6 +219,90 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/files/upload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Upload a file
+         * @description A form with exactly one part `file`. Accepted are JPEG, PNG, GIF, WebP, BMP, PDF, MP4 and plain text in UTF-8, by
+         *     what the file is: its name and the type that the form claims count for nothing. What a picture or a film tells of
+         *     its maker (place, device, comments) is removed; which way is up, and the colour profile, stay.
+         *
+         *     Attach the file to a message by its `id` within 24 hours; after that it is removed. Counts as five requests.
+         */
+        post: operations["uploadFile"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/files/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The file's id.
+                 * @example q0Jm3kR9T2aXvB7nYc1Lzw
+                 */
+                id: components["parameters"]["fileId"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a file, or an address of it
+         * @description A file that the user has uploaded, or one on a message to the user. With `Accept: application/json`, an address
+         *     that can be used without a token for a day or so, as in `<img src>`.
+         *
+         *     One range of a file of the user's own can be asked for; a file on an operator's message always comes whole.
+         */
+        get: operations["getFile"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/files/{id}": {
+        parameters: {
+            query: {
+                /** @description The signature that came with the address. It says how long the address holds. */
+                t: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The file's id.
+                 * @example q0Jm3kR9T2aXvB7nYc1Lzw
+                 */
+                id: components["parameters"]["fileId"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a file by its signed address
+         * @description For whoever holds the address: Intercom, which fetches users' attachments, and a client's `<img src>`. No token.
+         *     Only pictures and films are shown in place; the rest is downloaded.
+         */
+        get: operations["getSignedFile"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        /** Look at a file by its signed address */
+        head: operations["probeSignedFile"];
+        patch?: never;
+        trace?: never;
+    };
     "/api/tickets": {
         parameters: {
             query?: never;
@@ -602,7 +686,8 @@ export interface paths {
         put?: never;
         /**
          * Show the admin token
-         * @description Leads to the page, with a cookie that holds for 12 hours, or back to the form.
+         * @description Leads to the page, with a cookie that holds for 12 hours, or back to the form: that is where a form without a
+         *     token leads too.
          */
         post: operations["logInAdmin"];
         delete?: never;
@@ -771,6 +856,22 @@ export interface components {
             /** @description Whether to ask for a rating: false once there is one. */
             csatPrompt: boolean;
         };
+        UploadedFile: {
+            id: components["schemas"]["FileId"];
+            /** @description As the client called it, made harmless, with an end that fits the type. */
+            name: string;
+            contentType: string;
+            /** @description Bytes as kept. */
+            size: number;
+            /** @description A signed address, usable without a token for a day. */
+            url: string;
+        };
+        FileAddress: {
+            url: string;
+            expiresAt: components["schemas"]["Time"];
+            name: string;
+            contentType: string;
+        };
         TicketList: {
             tickets: components["schemas"]["TicketSummary"][];
             /** @description The `cursor` of the next page; null on the last. */
@@ -841,6 +942,24 @@ export interface components {
             };
             /** @description Tickets included. */
             conversations: components["schemas"]["Conversation"][];
+            /** @description Newest first; their messages are in the conversations of the same ids. */
+            tickets: {
+                id: string;
+                /** @description The reference without its prefix. */
+                number: string;
+                title: string | null;
+                description: string | null;
+                timeline: components["schemas"]["TimelineEntry"][];
+                createdAt: components["schemas"]["Time"];
+            }[];
+            /** @description Uploads, without their bytes, which are at `/api/files/{id}`. */
+            files: {
+                id: string;
+                name: string;
+                contentType: string;
+                size: number;
+                createdAt: components["schemas"]["Time"];
+            }[];
             /** @description The user's messages of the last 48 hours as they were handed in, with what went with them. */
             handedIn: {
                 conversationId: string | null;
@@ -920,7 +1039,7 @@ export interface components {
             avatarUrl: string | null;
         };
         Attachment: {
-            id: string;
+            id: components["schemas"]["FileId"];
             name: string;
             contentType: string;
             /** @description Bytes, where known. */
@@ -929,7 +1048,7 @@ export interface components {
             width: number | null;
             /** @description Pixels, of a picture. */
             height: number | null;
-            /** @description A signed address, usable without a token, as in `<img src>`. */
+            /** @description A signed address, usable without a token for a day, as in `<img src>`. Ask for the message again to get a new one. */
             url: string;
         };
         Rating: {
@@ -942,6 +1061,7 @@ export interface components {
             main: string;
             sub: string | null;
         } | null;
+        FileId: string;
         OurId: string;
         ConversationId: string;
         /** @description For addresses. People know a ticket by its reference. */
@@ -1077,7 +1197,7 @@ export interface components {
         /** @description The message as plain text. White space alone counts as none. */
         Body: string | null;
         /** @description Ids of the user's own uploaded files that no message has yet. */
-        AttachmentIds: string[] | null;
+        AttachmentIds: components["schemas"]["FileId"][] | null;
     };
     responses: {
         /** @description A field breaks its rule (`validation_error`), or the request cannot be parsed (`bad_request`). */
@@ -1274,6 +1394,18 @@ export interface components {
          */
         conversationId: string;
         /**
+         * @description The file's id.
+         * @example q0Jm3kR9T2aXvB7nYc1Lzw
+         */
+        fileId: string;
+        /**
+         * @description One range of bytes; several, or another unit, count as none.
+         * @example bytes=0-65535
+         */
+        range: string;
+        /** @description The `ETag` of the file that the client has a part of: of another, all is sent. */
+        ifRange: string;
+        /**
          * @description The ticket's id, not its reference.
          * @example 215472629311235
          */
@@ -1307,6 +1439,16 @@ export interface components {
         "RateLimit-Remaining": number;
         /** @description Whole seconds until the budget is full again. */
         "RateLimit-Reset": number;
+        /** @description Whether to show or to save the file, and under which name (RFC 6266). */
+        "Content-Disposition": string;
+        /** @description Nothing in a file is ever run. */
+        "Content-Security-Policy": "default-src 'none'; sandbox";
+        /** @description Which bytes these are, and of how many. */
+        "Content-Range": string;
+        /** @description Parts of a file can be asked for. */
+        "Accept-Ranges": "bytes";
+        /** @description Names the file's content. */
+        ETag: string;
         /** @description `true` on an answer that was given before to the same `Idempotency-Key`; absent otherwise. */
         "Idempotent-Replayed": "true";
     };
@@ -1598,13 +1740,13 @@ export interface operations {
                      *         "html": "<p>Here is the receipt.</p>",
                      *         "attachments": [
                      *           {
-                     *             "id": "7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f",
+                     *             "id": "q0Jm3kR9T2aXvB7nYc1Lzw",
                      *             "name": "receipt.png",
                      *             "contentType": "image/png",
                      *             "size": 48213,
                      *             "width": 640,
                      *             "height": 480,
-                     *             "url": "https://chat.example.com/files/7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f?t=AQEAAA"
+                     *             "url": "https://chat.example.com/files/q0Jm3kR9T2aXvB7nYc1Lzw?t=AQdmgP9QkVQvE0J2nUYwzr3C8xT1bS5dLh6KpN4iGaOeMqRfWjX"
                      *           }
                      *         ],
                      *         "createdAt": 1719750060,
@@ -1625,13 +1767,13 @@ export interface operations {
                      *           "html": "<p>Here is the receipt.</p>",
                      *           "attachments": [
                      *             {
-                     *               "id": "7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f",
+                     *               "id": "q0Jm3kR9T2aXvB7nYc1Lzw",
                      *               "name": "receipt.png",
                      *               "contentType": "image/png",
                      *               "size": 48213,
                      *               "width": 640,
                      *               "height": 480,
-                     *               "url": "https://chat.example.com/files/7b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f?t=AQEAAA"
+                     *               "url": "https://chat.example.com/files/q0Jm3kR9T2aXvB7nYc1Lzw?t=AQdmgP9QkVQvE0J2nUYwzr3C8xT1bS5dLh6KpN4iGaOeMqRfWjX"
                      *             }
                      *           ],
                      *           "createdAt": 1719750060,
@@ -1856,6 +1998,371 @@ export interface operations {
             500: components["responses"]["InternalError"];
             502: components["responses"]["IntercomUnavailable"];
             503: components["responses"]["Overloaded"];
+        };
+    };
+    uploadFile: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The client's own name for this request: 1–255 visible ASCII characters, bare or in double quotes. A second
+                 *     request of the same user to the same address with the same key and payload gets the first one's answer, and
+                 *     has no effect of its own. Kept for 48 hours.
+                 * @example 0a6f4c1e-5f0e-4d59-9a53-3f6f4c0b7f10
+                 */
+                "Idempotency-Key"?: components["parameters"]["idempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        /** @description At most 20 MiB of file, unless the server is configured otherwise, and eight parts. */
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    file: string;
+                };
+            };
+        };
+        responses: {
+            /** @description The file, as it is kept. */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Idempotent-Replayed": components["headers"]["Idempotent-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "q0Jm3kR9T2aXvB7nYc1Lzw",
+                     *       "name": "receipt.png",
+                     *       "contentType": "image/png",
+                     *       "size": 48213,
+                     *       "url": "https://chat.example.com/files/q0Jm3kR9T2aXvB7nYc1Lzw?t=AQdmgP9QkVQvE0J2nUYwzr3C8xT1bS5dLh6KpN4iGaOeMqRfWjX"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["UploadedFile"];
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            409: components["responses"]["StillRunning"];
+            422: components["responses"]["KeyReused"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    getFile: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description One range of bytes; several, or another unit, count as none.
+                 * @example bytes=0-65535
+                 */
+                Range?: components["parameters"]["range"];
+                /** @description The `ETag` of the file that the client has a part of: of another, all is sent. */
+                "If-Range"?: components["parameters"]["ifRange"];
+            };
+            path: {
+                /**
+                 * @description The file's id.
+                 * @example q0Jm3kR9T2aXvB7nYc1Lzw
+                 */
+                id: components["parameters"]["fileId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file, or its address. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "url": "https://chat.example.com/files/q0Jm3kR9T2aXvB7nYc1Lzw?t=AQdmgP9QkVQvE0J2nUYwzr3C8xT1bS5dLh6KpN4iGaOeMqRfWjX",
+                     *       "expiresAt": 1719840000,
+                     *       "name": "receipt.png",
+                     *       "contentType": "image/png"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FileAddress"];
+                    "image/*": unknown;
+                    "video/mp4": unknown;
+                    "application/pdf": unknown;
+                    "text/plain": unknown;
+                    "application/octet-stream": unknown;
+                };
+            };
+            /** @description The part that `Range` asks for. */
+            206: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Content-Disposition": components["headers"]["Content-Disposition"];
+                    "Content-Security-Policy": components["headers"]["Content-Security-Policy"];
+                    "Accept-Ranges": components["headers"]["Accept-Ranges"];
+                    ETag: components["headers"]["ETag"];
+                    "Content-Range": components["headers"]["Content-Range"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/*": unknown;
+                    "video/mp4": unknown;
+                    "application/pdf": unknown;
+                    "text/plain": unknown;
+                    "application/octet-stream": unknown;
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            /** @description No byte of the file is in the range asked for. */
+            416: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Content-Range": components["headers"]["Content-Range"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "bad_request",
+                     *       "message": "range not satisfiable",
+                     *       "requestId": "4f0c2a7e91d84b6f"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    getSignedFile: {
+        parameters: {
+            query: {
+                /** @description The signature that came with the address. It says how long the address holds. */
+                t: string;
+            };
+            header?: {
+                /**
+                 * @description One range of bytes; several, or another unit, count as none.
+                 * @example bytes=0-65535
+                 */
+                Range?: components["parameters"]["range"];
+                /** @description The `ETag` of the file that the client has a part of: of another, all is sent. */
+                "If-Range"?: components["parameters"]["ifRange"];
+            };
+            path: {
+                /**
+                 * @description The file's id.
+                 * @example q0Jm3kR9T2aXvB7nYc1Lzw
+                 */
+                id: components["parameters"]["fileId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Content-Disposition": components["headers"]["Content-Disposition"];
+                    "Content-Security-Policy": components["headers"]["Content-Security-Policy"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/*": unknown;
+                    "video/mp4": unknown;
+                    "application/pdf": unknown;
+                    "text/plain": unknown;
+                    "application/octet-stream": unknown;
+                };
+            };
+            /** @description The part that `Range` asks for. */
+            206: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Content-Disposition": components["headers"]["Content-Disposition"];
+                    "Content-Security-Policy": components["headers"]["Content-Security-Policy"];
+                    "Accept-Ranges": components["headers"]["Accept-Ranges"];
+                    ETag: components["headers"]["ETag"];
+                    "Content-Range": components["headers"]["Content-Range"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/*": unknown;
+                    "video/mp4": unknown;
+                    "application/pdf": unknown;
+                    "text/plain": unknown;
+                    "application/octet-stream": unknown;
+                };
+            };
+            /**
+             * @description The address does not hold: `t` is missing, malformed, signed for another file or expired. Told apart nowhere,
+             *     whether the file exists or not.
+             */
+            401: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The address holds, but the file is gone. */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description No byte of the file is in the range asked for. */
+            416: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Content-Range": components["headers"]["Content-Range"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "bad_request",
+                     *       "message": "range not satisfiable",
+                     *       "requestId": "4f0c2a7e91d84b6f"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too many addresses that do not hold were tried from this network. */
+            429: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    probeSignedFile: {
+        parameters: {
+            query: {
+                /** @description The signature that came with the address. It says how long the address holds. */
+                t: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The file's id.
+                 * @example q0Jm3kR9T2aXvB7nYc1Lzw
+                 */
+                id: components["parameters"]["fileId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file is there. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Content-Disposition": components["headers"]["Content-Disposition"];
+                    "Content-Security-Policy": components["headers"]["Content-Security-Policy"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A part of it is. */
+            206: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The address does not hold. */
+            401: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The file is gone. */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No byte of the file is in the range asked for. */
+            416: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Too many addresses that do not hold were tried from this network. */
+            429: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Something unexpected. */
+            500: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Intercom is down, and it has the file. */
+            502: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description This server is overloaded. */
+            503: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
         };
     };
     listTickets: {
@@ -2536,6 +3043,7 @@ export interface operations {
                      *         "contactId": "667d608d8a68186f43bafd70"
                      *       },
                      *       "conversations": [],
+                     *       "tickets": [],
                      *       "handedIn": [],
                      *       "ratings": [
                      *         {
@@ -2548,6 +3056,7 @@ export interface operations {
                      *         }
                      *       ],
                      *       "complaints": [],
+                     *       "files": [],
                      *       "devices": [
                      *         {
                      *           "id": "9b1f9c0e5d2a4c3f8e6d7a9b0c1d2e3f",
@@ -2789,10 +3298,10 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/x-www-form-urlencoded": {
-                    token: string;
+                    token?: string;
                 };
             };
         };
