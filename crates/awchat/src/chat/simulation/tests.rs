@@ -116,7 +116,7 @@ fn a_broken_product_is_noticed() {
         Mutation::NoSweep,
     ];
     for mutation in mutations {
-        let (_, failed) = simulate_all(0..200, false, mutation);
+        let (_, failed) = simulate_all(0..SEEDS, false, mutation);
         let seed = failed.unwrap_or_else(|| panic!("{mutation:?} is not noticed"));
         let ended = simulate(seed, options(seed, false), mutation, false);
         eprintln!("{mutation:?} is noticed at seed {seed}: {}", ended.violations[0]);
