@@ -97,7 +97,12 @@ pub struct Notices {
 impl Chat {
     /// Everything that is kept here of the user.
     pub async fn export(&self, user: &UserId) -> Result<Export> {
-        export(&self.store, user, self.clock.now_s()).await
+        let mut export = export(&self.store, user, self.clock.now_s()).await?;
+        for conversation in &mut export.conversations {
+            conversation.messages = self.all_shown(std::mem::take(&mut conversation.messages));
+            conversation.summary.last_message = conversation.messages.last().cloned();
+        }
+        Ok(export)
     }
 }
 

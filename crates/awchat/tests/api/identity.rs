@@ -297,7 +297,9 @@ async fn operations(world: &World) -> Vec<Operation> {
 }
 
 /// Everything that answers without a session token, and why.
-const PUBLIC: [(&str, &str); 11] = [
+const PUBLIC: [(&str, &str); 13] = [
+    ("HEAD", "/files/{id}"),        // the same
+    ("GET", "/files/{id}"),         // its address is signed
     ("GET", "/health"),             // for load balancers
     ("GET", "/ready"),              // the same
     ("GET", "/openapi.json"),       // the contract
@@ -336,6 +338,10 @@ async fn id_of(world: &World, user: &str, path: &str) -> String {
     match path.split('/').nth(2) {
         Some("conversations") => world.user(user).opens("Hello").await,
         Some("tickets") => world.user(user).has_ticket(world, "Refund").await,
+        Some("files") => {
+            let file = world.user(user).uploads("note.txt", b"words").await.expect(201);
+            file["id"].as_str().expect("an id").to_owned()
+        }
         Some("devices") => {
             let device = json!({ "platform": "mobile", "token": format!("{user}-{}", awchat::id::random()) });
             let answer = world.user(user).post("/api/devices/register", device).await.expect(200);

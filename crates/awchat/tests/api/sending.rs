@@ -108,7 +108,7 @@ fn unavailable(answer: Answer) -> u64 {
 }
 
 /// The sandbox lives in real time: waits until it has got there.
-async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..1_000 {
         if is_so() {
             return;

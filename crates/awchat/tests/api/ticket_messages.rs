@@ -6,6 +6,7 @@ use sandbox::{Fault, Kind, Settings};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, World, bodies, world};
+use crate::sending::eventually;
 
 const SHORT: crate::harness::Settings<'static> = &[("INTERCOM_TIMEOUT_MS", "2000"), ("SETTLE_MS", "3000")];
 const REPLY: &str = "/tickets/{id}/reply";
@@ -300,7 +301,7 @@ async fn a_retry_of_a_reply_without_a_key_is_the_same_message_after_a_502_and_an
     assert_eq!(world.sandbox.contact_parts(&ticket), ["Hello", "ok", "ok"]);
     world.sandbox.fault(once(Kind::AppliedLate { after_ms: 300, hang: false }));
     unavailable(says().await);
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    eventually("the late one is there", || world.sandbox.contact_parts(&ticket).len() == 4).await;
     world.work().await;
     says().await.expect(201);
     assert_eq!(world.sandbox.contact_parts(&ticket).len(), 4, "it came late, and is the one that was asked for");

@@ -134,6 +134,7 @@ async fn others_keep_what_looks_alike() {
     erase(&store, &user("_")).await;
     erase(&store, &seven).await;
     assert_eq!(rows(&store, "select id from inbox where raw is not null").await, ["b"]);
-    let jobs = rows(&store, "select kind from job where kind not in ('forget_contact', 'remove_files') order by kind").await;
+    let jobs =
+        rows(&store, "select kind from job where kind not in ('forget_contact', 'remove_files') order by kind").await;
     assert_eq!(jobs, ["erase", "refresh"]);
 }
