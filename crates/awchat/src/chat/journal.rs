@@ -140,6 +140,11 @@ pub fn told(row: Outbound) -> Outbound {
     Outbound { told: true, ..row }
 }
 
+/// The client has its answer: the same words without a key are another message now.
+pub fn answered(row: Outbound) -> Outbound {
+    Outbound { told: false, ..row }
+}
+
 /// Whether a row that turned out not to be at Intercom is sent without being asked for: its process died, so the
 /// client was told nothing and the wish stands, for a while.
 pub fn is_still_wanted(row: &Outbound, now_ms: i64) -> bool {

@@ -228,28 +228,25 @@ impl Store {
         row.map(Outbound::try_from).transpose()
     }
 
-    /// Notes that the client has its answer: it will not ask again.
-    pub async fn answered_outbound(&self, id: &str) -> Result<()> {
-        sqlx::query("update outbound set told = 0 where id = $1 and told = 1").bind(id).execute(&self.write).await?;
+    /// Notes whether the client was told 502, whatever has become of the row.
+    pub async fn tell_outbound(&self, id: &str, told: bool) -> Result<()> {
+        sqlx::query("update outbound set told = $2 where id = $1")
+            .bind(id)
+            .bind(flag(told))
+            .execute(&self.write)
+            .await?;
         Ok(())
     }
 
-    /// Notes that the client was told 502 of a request that works on `row`, or whose row, if it has one yet, has no end.
-    pub async fn tell_outbound_open(
-        &self,
-        user: &UserId,
-        route: &str,
-        fingerprint: &str,
-        row: Option<&str>,
-    ) -> Result<()> {
+    /// Notes that the client was told 502 of a request whose row, if it has one yet, has no end.
+    pub async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str) -> Result<()> {
         sqlx::query(
             "update outbound set told = 1 where user_id = $1 and route = $2 and fingerprint = $3
-             and (state in ('sending', 'unknown') or id = $4)",
+             and state in ('sending', 'unknown')",
         )
         .bind(user.as_str())
         .bind(route)
         .bind(fingerprint)
-        .bind(row.unwrap_or_default())
         .execute(&self.write)
         .await?;
         Ok(())

@@ -92,8 +92,8 @@ impl Chat {
         if self.world.mutation == Mutation::ToldAtDeadline {
             return Answer::Outcome(unavailable());
         }
-        if let Ok(row) = self.memory.requests.tell(&identity) {
-            let told = self.tell_outbound_open(&user, &route, &fingerprint, row.as_deref()).await;
+        if self.memory.requests.tell(&identity) {
+            let told = self.tell_outbound_open(&user, &route, &fingerprint).await;
             return Answer::Outcome(told.map_or(Outcome::Failed, |()| unavailable()));
         }
         Answer::Outcome(self.end_of(&outcome, i64::MAX).await.unwrap_or(Outcome::Failed))
@@ -127,17 +127,17 @@ impl Chat {
 
     async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let outcome = self.send_or_find(draft, identity).await?;
-        if let (None, Outcome::Sent { row, sent }) = (&draft.key, &outcome)
-            && let Some(was_told) = self.memory.requests.come_to_end(identity)
-            && (was_told || sent.replayed)
-        {
-            self.answered_outbound(row).await?;
+        if let (Some(told), Outcome::Sent { row, .. }) = (self.memory.requests.end_unless_told(identity), &outcome) {
+            self.tell_outbound(row, told).await?;
         }
         Ok(outcome)
     }
 
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turn(turn(&draft.user, draft.conversation.as_ref())).await;
+        if self.memory.requests.is_told(identity) {
+            return Ok(Outcome::Unavailable { retry_after_s: 1 });
+        }
         let (route, fingerprint) = (draft.route(), draft.fingerprint());
         self.reads().await;
         let since_ms = self.now_ms() - journal::ADOPT_MS;
@@ -147,13 +147,10 @@ impl Chat {
         };
         let is_it = |row: &Outbound| row.user == draft.user && row.route == route && is_it(row);
         let mut row = self.world.outbound_where(is_it).pop();
-        if row.as_ref().is_some_and(|row| !self.memory.requests.take_on(identity, &row.id)) {
-            return Ok(unavailable());
-        }
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
                 Next::Mismatch => Ok(Outcome::Mismatch),
-                Next::Replay => Self::replay(row),
+                Next::Replay => self.replay(row).await,
                 Next::Look => match self.look(row).await? {
                     Looked::Open(row) => self.tell(row).await,
                     Looked::Absent(row) => self.send(Some(row), draft, identity).await,
@@ -177,15 +174,12 @@ impl Chat {
             }
             (Some(row), Ok(contact)) => match self.begin_again(&row, true).await? {
                 Begun::Attempt(row) => (row, contact),
-                Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)),
+                Begun::Not(row) if row.state == Journal::Sent => return self.replay(Some(row)).await,
                 Begun::Not(row) => return self.tell(row).await,
             },
             (None, Ok(contact)) => {
                 let mut row = draft.row(self.now_ms()).expect("a plain opening is JSON");
                 row.id = format!("r{}", self.world.time.count());
-                if !self.memory.requests.take_on(identity, &row.id) {
-                    return Ok(unavailable());
-                }
                 let mut tx = self.begin().await?;
                 if !tx.insert_outbound(&row).await? {
                     return Ok(unavailable());
@@ -355,8 +349,14 @@ impl Chat {
         Ok(Attempted::Done(row))
     }
 
-    fn replay(row: Option<Outbound>) -> Result<Outcome> {
-        Ok(answer(&row.expect("a row to replay"), true))
+    async fn replay(&self, row: Option<Outbound>) -> Result<Outcome> {
+        let row = row.ok_or(Fault::Database)?;
+        if row.told {
+            let mut tx = self.begin().await?;
+            tx.update_outbound(&journal::answered(row.clone())).await?;
+            tx.commit().await?;
+        }
+        Ok(answer(&row, true))
     }
 
     async fn tell(&self, row: Outbound) -> Result<Outcome> {
@@ -427,21 +427,20 @@ impl Chat {
         self.advance(&row.id, orphaned).await
     }
 
-    async fn answered_outbound(&self, id: &str) -> Result<()> {
+    async fn tell_outbound(&self, id: &str, told: bool) -> Result<()> {
         let mut tx = self.begin().await?;
         let row = tx.outbound(id).await?;
-        tx.update_outbound(&Outbound { told: false, ..row }).await?;
+        tx.update_outbound(&Outbound { told, ..row }).await?;
         tx.commit().await
     }
 
-    async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str, own: Option<&str>) -> Result<()> {
+    async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str) -> Result<()> {
         self.reads().await;
         let is_it = |row: &Outbound| row.user == *user && row.route == route && row.fingerprint == fingerprint;
-        let is_its = |row: &Outbound| journal::blocks(row) || own == Some(&row.id);
-        for row in self.world.outbound_where(|row| is_its(row) && is_it(row)) {
+        for row in self.world.outbound_where(|row| journal::blocks(row) && is_it(row)) {
             let mut tx = self.begin().await?;
             let row = tx.outbound(&row.id).await?;
-            if is_its(&row) {
+            if journal::blocks(&row) {
                 tx.update_outbound(&Outbound { told: true, ..row }).await?;
             }
             tx.commit().await?;
