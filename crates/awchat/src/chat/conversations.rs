@@ -291,13 +291,25 @@ impl Chat {
         user: UserId,
         profile: Profile,
         id: ConversationId,
-        (text, files): (Option<String>, Vec<FileId>),
+        content: (Option<String>, Vec<FileId>),
         key: Option<String>,
     ) -> Result<Sent> {
         self.owned(&user, &id).await?;
+        self.say(user, profile, (id, Wish::Talk), content, key).await
+    }
+
+    /// Sends words, files or both into what is the user's own.
+    pub(super) async fn say(
+        self: &Arc<Self>,
+        user: UserId,
+        profile: Profile,
+        (id, wish): (ConversationId, Wish),
+        (text, files): (Option<String>, Vec<FileId>),
+        key: Option<String>,
+    ) -> Result<Sent> {
         let (body, attached) = self.attached(&user, text, &files).await?;
         let body = body.ok_or_else(|| Error::Validation("body: required".to_owned()))?;
         let opening = Opening { attached, ..Opening::default() };
-        self.submit(Draft { user, profile, conversation: Some(id), wish: Wish::Talk, key, body, opening }).await
+        self.submit(Draft { user, profile, conversation: Some(id), wish, key, body, opening }).await
     }
 }

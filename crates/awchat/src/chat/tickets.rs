@@ -95,15 +95,11 @@ impl Chat {
         user: UserId,
         profile: Profile,
         id: ConversationId,
-        (text, files): (Option<String>, Vec<FileId>),
+        content: (Option<String>, Vec<FileId>),
         key: Option<String>,
     ) -> Result<Sent> {
         self.owned_ticket(&user, &id).await?;
-        let (body, attached) = self.attached(&user, text, &files).await?;
-        let body = body.ok_or_else(|| Error::Validation("body: required".to_owned()))?;
-        let opening = Opening { attached, ..Opening::default() };
-        self.submit(Draft { user, profile, conversation: Some(id), wish: Wish::ReplyToTicket, key, body, opening })
-            .await
+        self.say(user, profile, (id, Wish::ReplyToTicket), content, key).await
     }
 
     /// Asks about a ticket in the user's latest open conversation, or in a new one; the answer names it, and has the
