@@ -106,6 +106,11 @@ pub fn orphaned(row: Outbound, now_ms: i64, patience: Patience) -> Outbound {
     unknown(row, false, answer_due_ms, patience)
 }
 
+/// The same of a row that was `seen` in its journal: one that has gone on since stays as it is.
+pub fn orphaned_as_seen(seen: &Outbound, row: Outbound, now_ms: i64, patience: Patience) -> Outbound {
+    if is_as(seen, &row) { orphaned(row, now_ms, patience) } else { row }
+}
+
 /// Whether a row has been `sending` for longer than anybody can have been at it: another process has died over it, or
 /// its commit was not told to who made it.
 pub fn is_forgotten(row: &Outbound, now_ms: i64, patience: Patience) -> bool {

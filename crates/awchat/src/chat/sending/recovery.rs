@@ -44,11 +44,6 @@ impl Chat {
 
     async fn orphaned(&self, row: &Outbound, now_ms: i64) -> Result<Outbound> {
         tracing::warn!(row = row.id, "nobody is sending this message any more; looking for it");
-        let mark = |row: &Outbound| (row.state, row.attempts);
-        let orphaned = |now: Outbound| match mark(&now) == mark(row) {
-            true => journal::orphaned(now, now_ms, self.patience()),
-            false => now,
-        };
-        self.advance(&row.id, orphaned).await
+        self.advance(&row.id, |now| journal::orphaned_as_seen(row, now, now_ms, self.patience())).await
     }
 }

@@ -419,12 +419,7 @@ impl Chat {
     }
 
     async fn orphaned(&self, row: &Outbound, now_ms: i64) -> Result<Outbound> {
-        let mark = |row: &Outbound| (row.state, row.attempts);
-        let orphaned = |now: Outbound| match mark(&now) == mark(row) {
-            true => journal::orphaned(now, now_ms, self.world.patience()),
-            false => now,
-        };
-        self.advance(&row.id, orphaned).await
+        self.advance(&row.id, |now| journal::orphaned_as_seen(row, now, now_ms, self.world.patience())).await
     }
 
     async fn tell_outbound(&self, id: &str, told: bool) -> Result<()> {
