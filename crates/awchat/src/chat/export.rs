@@ -8,7 +8,7 @@ use super::conversations::{Full, Rating, Summary};
 use super::view::ticket::timeline;
 use crate::error::{Error, Result};
 use crate::id::{ContactId, ConversationId, UserId};
-use crate::model::Step;
+use crate::model::{Message, Step};
 use crate::store::export;
 use crate::store::{self, Store};
 
@@ -97,20 +97,20 @@ pub struct Notices {
 impl Chat {
     /// Everything that is kept here of the user.
     pub async fn export(&self, user: &UserId) -> Result<Export> {
-        let mut export = export(&self.store, user, self.clock.now_s()).await?;
-        for conversation in &mut export.conversations {
-            conversation.messages = self.all_shown(std::mem::take(&mut conversation.messages));
-            conversation.summary.last_message = conversation.messages.last().cloned();
-        }
-        Ok(export)
+        export(&self.store, user, self.clock.now_s(), |messages| self.all_shown(messages)).await
     }
 }
 
-/// Everything that `store` keeps of the user, read at `now_s`.
-pub async fn export(store: &Store, user: &UserId, now_s: i64) -> Result<Export> {
+/// Everything that `store` keeps of the user, read at `now_s`; `shown` gives messages the addresses of their files.
+pub async fn export(
+    store: &Store,
+    user: &UserId,
+    now_s: i64,
+    shown: impl Fn(Vec<Message>) -> Vec<Message> + Send,
+) -> Result<Export> {
     let mut conversations = Vec::new();
     for conversation in store.all_conversations(user).await? {
-        let messages = store.messages(user, &conversation.id).await?;
+        let messages = shown(store.messages(user, &conversation.id).await?);
         let summary = Summary::of(&conversation, messages.last().cloned());
         let rating = store.rating(user, &conversation.id).await?.map(Rating::from);
         conversations.push(Full { rating, ..Full::of(summary, messages, conversation.last_position) });

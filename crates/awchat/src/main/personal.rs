@@ -21,7 +21,7 @@ pub(super) async fn export(user: &str) -> Result<(), Failure> {
     let user = parse(user)?;
     let url = config::database_url(&config::environment()?);
     let store = Store::open_to_read(url.expose()).await?;
-    let export = export::export(&store, &user, Clock::system().now_s()).await?;
+    let export = export::export(&store, &user, Clock::system().now_s(), std::convert::identity).await?;
     println!("{}", serde_json::to_string_pretty(&export)?);
     store.close().await;
     Ok(())
