@@ -58,6 +58,10 @@ pub(crate) async fn answer(core: &Arc<Core>, request: &Request) -> Answer {
 fn look(core: &Arc<Core>, request: &Request, segments: &[&str]) -> Answer {
     match segments {
         ["operator"] => page("text/html; charset=utf-8", include_str!("page/page.html")),
+        ["operator", "phones"] => page("text/html; charset=utf-8", include_str!("page/phones.html")),
+        ["operator", "phones.css"] => page("text/css; charset=utf-8", include_str!("page/phones.css")),
+        ["operator", "phones.js"] => page("text/javascript; charset=utf-8", include_str!("page/phones.js")),
+        ["operator", "dom.js"] => page("text/javascript; charset=utf-8", include_str!("page/dom.js")),
         ["operator", "page.css"] => page("text/css; charset=utf-8", include_str!("page/page.css")),
         ["operator", "page.js"] => page("text/javascript; charset=utf-8", include_str!("page/page.js")),
         ["_sandbox", "conversations"] => done(&core.change(|world| list(world))),
