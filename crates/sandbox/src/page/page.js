@@ -23,6 +23,11 @@ const FAULTS = [
   ["Webhooks come 10 s late", { kind: "late", ms: 10000 }],
   ["Webhooks overtake each other", { kind: "reorder", probability: 0.5 }],
   ["Forged webhooks", { kind: "forge" }],
+  ["FCM answers 503", { kind: "error", status: 503, path: "/v1/projects/*" }],
+  ["A push arrives, its answer does not", { kind: "lost_answer", path: "/v1/projects/*", times: 1 }],
+  ["Google gives no tokens", { kind: "error", status: 500, path: "/token" }],
+  ["Telegram is silent for 15 s", { kind: "hang", ms: 15000, path: "/bot*", times: 1 }],
+  ["Telegram says 429, try again in 5 s", { kind: "rate_limit", reset_after_s: 5, path: "/bot*", times: 10 }],
 ];
 
 let chosen = null;

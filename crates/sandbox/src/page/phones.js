@@ -107,7 +107,7 @@ function drawMessage(message) {
 }
 
 function drawService([name, label, down, count]) {
-  const made = button(`${label}: ${down ? "down" : "up"}, ${count} requests`, {
+  const made = button(`${label}: ${down ? "down" : "up"}, requests: ${count}`, {
     act: down ? "up" : "down",
     service: name,
   });
