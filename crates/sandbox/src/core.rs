@@ -1,6 +1,6 @@
 //! What all parts of a running sandbox share: the world, the rules, the log, and the tasks it owns.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -47,6 +47,7 @@ pub(crate) struct Core {
     world: Mutex<World>,
     rules: Mutex<Rules>,
     log: Mutex<Log>,
+    late: Mutex<Late>,
     tasks: Mutex<Option<JoinSet<()>>>,
     runtime: Handle,
 }
@@ -59,6 +60,13 @@ struct Log {
     violations: Vec<String>,
     window: i64,
     used: u32,
+}
+
+/// Requests that are to be applied late, by the order they came in, each with the search's lag.
+#[derive(Default)]
+struct Late {
+    last: u64,
+    requests: BTreeMap<u64, (Request, Option<i64>)>,
 }
 
 /// A call in the log, to be completed with its status.
@@ -78,6 +86,7 @@ impl Core {
             client,
             rules: Mutex::default(),
             log: Mutex::default(),
+            late: Mutex::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
             runtime: Handle::current(),
         })
@@ -169,6 +178,34 @@ impl Core {
             .with("x-ratelimit-limit", self.settings.rate_limit_per_10s.to_string())
             .with("x-ratelimit-remaining", remaining.unwrap_or(0).to_string())
             .with("x-ratelimit-reset", reset.to_string())
+    }
+
+    fn late(&self) -> MutexGuard<'_, Late> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies a request after a while, or with [`Core::apply_late`] if that is earlier, whoever goes away meanwhile.
+    pub(crate) fn apply_after(self: &Arc<Self>, after: Duration, request: Request, lag_ms: Option<i64>) {
+        let mut late = self.late();
+        late.last += 1;
+        let (core, number) = (Arc::clone(self), late.last);
+        late.requests.insert(number, (request, lag_ms));
+        drop(late);
+        self.spawn(async move {
+            tokio::time::sleep(after).await;
+            let due = core.late().requests.remove(&number);
+            if let Some((request, lag_ms)) = due {
+                core.apply(&request, lag_ms);
+            }
+        });
+    }
+
+    /// Applies at once what was to be applied late.
+    pub(crate) fn apply_late(self: &Arc<Self>) {
+        let due = std::mem::take(&mut self.late().requests);
+        for (request, lag_ms) in due.into_values() {
+            self.apply(&request, lag_ms);
+        }
     }
 
     pub(crate) fn rate_limited(&self) -> Answer {

@@ -108,12 +108,7 @@ async fn call(core: &Arc<Core>, request: Request, plan: Plan) -> Result<Answer, 
             return Err(Broken);
         }
         Some(Kind::AppliedLate { after_ms, hang }) => {
-            let (owned, lag_ms) = (Arc::clone(core), plan.search_lag_ms);
-            // A task of its own: the client's going away must not keep it from happening.
-            core.spawn(async move {
-                sleep(Duration::from_millis(after_ms)).await;
-                owned.apply(&request, lag_ms);
-            });
+            core.apply_after(Duration::from_millis(after_ms), request, plan.search_lag_ms);
             sleep(Duration::from_millis(if hang { after_ms } else { 0 })).await;
             return Err(Broken);
         }
