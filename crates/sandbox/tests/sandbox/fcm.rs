@@ -379,6 +379,13 @@ async fn it_can_be_down_and_suffer_faults_of_its_own() {
         }
     }
     assert_eq!(sender.phones.delivered_to("t1").len(), 3, "the first, the lost and the truncated");
+    sender
+        .sandbox
+        .fault(Fault::new(Kind::AppliedLate { after_ms: 600_000, hang: false }).on("POST", "/v1/projects/*").times(1));
+    assert!(sender.try_push(&message("t1")).await.is_err());
+    assert_eq!(sender.phones.delivered_to("t1").len(), 3, "not yet");
+    sender.sandbox.apply_late();
+    assert_eq!(sender.phones.delivered_to("t1").len(), 4);
     sender.sandbox.fault(Fault::new(Kind::Slow { ms: 100 }).on("POST", "/v1/projects/*").times(1));
     let start = Instant::now();
     assert_eq!(sender.push(&message("t1")).await.status, 200);
