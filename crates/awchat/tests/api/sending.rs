@@ -7,7 +7,7 @@ use std::time::Duration;
 use awchat::chat::draft::Opening;
 use awchat::chat::mirror;
 use awchat::id::{ConversationId, UserId};
-use awchat::store::outbound::{self, Journal, Outbound};
+use awchat::store::outbound::{self, Journal, Outbound, Told};
 use sandbox::{Fault, Kind};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -719,7 +719,7 @@ async fn left_behind(talk: &Talk<'_>, body: &str) {
         state: Journal::Sending,
         attempts: 1,
         ambiguous: false,
-        told: false,
+        told: Told::Nothing,
         attempt_ms: now_ms,
         settle_until_ms: 0,
         part_id: None,
