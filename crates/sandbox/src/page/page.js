@@ -28,6 +28,8 @@ const FAULTS = [
 let chosen = null;
 // The conversation a new ticket is made of; null: of none.
 let converting = null;
+// Files that go with the next answer.
+let picked = [];
 const drawn = new WeakMap();
 
 function element(tag, className, text) {
@@ -56,13 +58,17 @@ async function act(what) {
     await refresh();
     return done;
   } catch (error) {
-    at("trouble").textContent = error.message;
-    at("trouble").hidden = false;
-    setTimeout(() => {
-      at("trouble").hidden = true;
-    }, 4000);
+    complain(error);
     return null;
   }
+}
+
+function complain(error) {
+  at("trouble").textContent = error.message;
+  at("trouble").hidden = false;
+  setTimeout(() => {
+    at("trouble").hidden = true;
+  }, 4000);
 }
 
 // The API takes a teammate's HTML; here people type text.
@@ -89,8 +95,11 @@ function fit(list, items, make) {
   while (list.children.length > items.length) list.lastChild.remove();
 }
 
-// Addresses of files are signed anew each time; that alone is no change.
-const asText = (item) => JSON.stringify(item, (key, value) => (key === "url" && value ? value.split("?")[0] : value));
+// Addresses of files are signed anew each time. That alone is no change, but for once in ten minutes: they run out.
+const asText = (item) => {
+  const age = Math.floor(Date.now() / 600_000);
+  return JSON.stringify(item, (key, value) => (key === "url" && value ? `${value.split("?")[0]} ${age}` : value));
+};
 
 // Makes the options of a choice; their values are ids.
 function fill(select, items, label) {
@@ -132,6 +141,7 @@ function drawList(list) {
 }
 
 function choose(id) {
+  if (id !== chosen) pick([]);
   chosen = id;
   at("parts").replaceChildren();
   document.body.classList.toggle("reading", id !== null);
@@ -196,22 +206,75 @@ function drawPart(part) {
   }
   made.append(meta);
   if (part.body) made.append(element("div", "text", part.body));
-  for (const file of files) {
-    const link = element("a", "", `${file.name} (${file.filesize} bytes)`);
-    if (/^https?:/.test(file.url)) link.href = file.url;
-    link.target = "_blank";
-    link.rel = "noopener noreferrer";
-    made.append(link);
-  }
+  made.append(...files.map(drawFile));
   return made;
 }
 
 async function send(kind) {
   const text = at("text").value.trim();
-  if (!text || chosen === null) return;
-  const done = await act({ act: kind, conversation: chosen, body: toHtml(text) });
-  if (done) at("text").value = "";
+  const files = kind === "reply" ? picked : [];
+  if ((!text && files.length === 0) || chosen === null) return;
+  const what = { act: kind, conversation: chosen, body: text && toHtml(text) };
+  try {
+    if (files.length > 0) what.attachments = await Promise.all(files.map(asUpload));
+  } catch (error) {
+    // It is no longer where it was picked.
+    complain(error);
+    return;
+  }
+  const done = await act(what);
+  if (done) {
+    at("text").value = "";
+    pick(picked.filter((file) => !files.includes(file)));
+  }
   at("text").focus();
+}
+
+/* Files */
+
+function drawFile(file) {
+  const link = element("a", "file", `${file.name} (${file.filesize} bytes)`);
+  if (/^https?:/.test(file.url)) link.href = file.url;
+  link.target = "_blank";
+  link.rel = "noopener noreferrer";
+  // Until it was fetched from the app there is nothing to see.
+  if (link.href && file.filesize > 0 && file.content_type.startsWith("image/")) {
+    const picture = element("img");
+    picture.alt = "";
+    picture.src = file.url;
+    link.prepend(picture);
+  }
+  return link;
+}
+
+// What goes with the next answer.
+function pick(files) {
+  picked = files;
+  at("files").value = "";
+  at("picked").hidden = files.length === 0;
+  at("picked").replaceChildren(
+    ...files.map((file) => {
+      const remove = element("button", "", "×");
+      remove.type = "button";
+      remove.setAttribute("aria-label", `Remove ${file.name}`);
+      remove.addEventListener("click", () => pick(picked.filter((one) => one !== file)));
+      const item = element("li", "", file.name);
+      item.append(remove);
+      return item;
+    }),
+  );
+}
+
+function asUpload(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => {
+      const data = reader.result.split(",")[1] || "";
+      resolve({ name: file.name, content_type: file.type || "application/octet-stream", data });
+    });
+    reader.addEventListener("error", () => reject(reader.error));
+    reader.readAsDataURL(file);
+  });
 }
 
 /* Tickets */
@@ -345,6 +408,8 @@ at("composer").addEventListener("submit", (event) => {
   send("reply");
 });
 at("note").addEventListener("click", () => send("note"));
+at("attach").addEventListener("click", () => at("files").click());
+at("files").addEventListener("change", () => pick([...picked, ...at("files").files]));
 at("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
