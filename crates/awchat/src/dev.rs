@@ -42,6 +42,10 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let address = listener.local_addr()?;
     let sandbox = start_sandbox(&config, address).await?;
     config.intercom.base_url = sandbox.url().parse()?;
+    if config.server_url.port() == Some(0) {
+        // Any free port: the one that it has become.
+        config.server_url = format!("http://{address}").parse()?;
+    }
     forget_yesterday(config.database_url.expose(), &config.files.storage);
     let app = App::open(config, Clock::system()).await?;
     let operator_url = format!("{}/operator", sandbox.url());

@@ -134,10 +134,11 @@ impl Core {
     async fn fetch(self: &Arc<Self>, download: Download) {
         let answer = self.client.get(&download.url).timeout(DOWNLOAD_TIMEOUT).send().await;
         let Ok(answer) = answer.and_then(reqwest::Response::error_for_status) else { return };
-        let header = answer.headers().get("content-type").and_then(|value| value.to_str().ok());
-        let content_type = header.unwrap_or("application/octet-stream").to_owned();
+        let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        let content_type = header("content-type").unwrap_or("application/octet-stream").to_owned();
+        let name = header("content-disposition").and_then(file_name);
         if let Ok(bytes) = answer.bytes().await {
-            self.change(|world| world.files.fill(&download.file, &content_type, bytes));
+            self.change(|world| world.files.fill(&download.file, name, &content_type, bytes));
         }
     }
 
@@ -292,6 +293,12 @@ impl Core {
     pub(crate) fn violations(&self) -> Vec<String> {
         self.log().violations.clone()
     }
+}
+
+/// The plain file name that a Content-Disposition has.
+fn file_name(disposition: &str) -> Option<String> {
+    let (_, rest) = disposition.split_once("filename=\"")?;
+    rest.split_once('"').map(|(name, _)| name.to_owned()).filter(|name| !name.is_empty())
 }
 
 fn accepts_json(request: &Request) -> bool {
