@@ -97,6 +97,7 @@ impl Chat {
             return Ok(Rated::Stored(kept));
         }
         if rate.subjects().next().is_none() {
+            tx.lock_user(user, now_ms).await?;
             spare(&tx.ratings_of_nothing(user, now_ms - DAY_MS, OF_NOTHING as i64).await?, now_ms)?;
         }
         let new = NewRating {
@@ -111,7 +112,12 @@ impl Chat {
             created_ms: now_ms,
         };
         if !tx.insert_rating(&new).await? {
-            return Err(Error::Conflict);
+            // The same request at once, at another node: it has just been stored.
+            let earlier = match key {
+                Some(key) => replayed(tx.rating_of_key(user, key).await?, &fingerprint)?,
+                None => None,
+            };
+            return earlier.map(Rated::Stored).ok_or(Error::Conflict);
         }
         let mut rated = Vec::new();
         for (at, subject) in rate.subjects().enumerate() {
@@ -158,7 +164,11 @@ impl Chat {
             created_ms: self.clock.now_ms(),
         };
         if !tx.insert_complaint(&new).await? {
-            return Err(Error::Conflict);
+            let earlier = match key {
+                Some(key) => replayed(tx.complaint_of_key(user, key).await?, &fingerprint)?,
+                None => None,
+            };
+            return earlier.ok_or(Error::Conflict);
         }
         tx.commit().await?;
         Ok(Kept { id, replayed: false })

@@ -58,7 +58,10 @@ impl Chat {
         if !self.store.job_is_due(now_ms).await? {
             return Ok(false);
         }
-        let Some(job) = self.store.lease_job(now_ms, now_ms + LEASE_MS).await? else { return Ok(false) };
+        let Some(job) = self.store.lease_job(now_ms, now_ms + LEASE_MS).await? else {
+            // Another lane or node took it; there may be more.
+            return Ok(true);
+        };
         match self.perform(&job).await {
             Ok(None) => {
                 self.store.finish_job(&job).await?;

@@ -348,12 +348,15 @@ async fn base(tx: &mut Tx, snapshot: &Snapshot, origin: &Origin, now_ms: i64) ->
     let rows = tx.outbound_candidates(&user, &snapshot.id, true).await?;
     let opening = mirror::creator(&rows, snapshot, origin).map(draft::opening).transpose()?.unwrap_or_default();
     let mut conversation = first(snapshot, user, opening.topic, opening.source_hidden, now_ms);
-    if mirror::is_duplicate(&rows, snapshot, origin) {
+    conversation.hidden = mirror::is_duplicate(&rows, snapshot, origin);
+    if !tx.insert_conversation(&conversation).await? {
+        // Another node was faster, and has committed: it is here now, and ours to add to.
+        return Box::pin(base(tx, snapshot, origin, now_ms)).await;
+    }
+    if conversation.hidden {
         tracing::warn!(conversation = %snapshot.id, "intercom made a conversation twice; the second is closed and hidden");
-        conversation.hidden = true;
         tx.enqueue("duplicate", snapshot.id.as_str(), "{}", now_ms, now_ms).await?;
     }
-    tx.insert_conversation(&conversation).await?;
     Ok(Some(Base { conversation, rows, is_new: true }))
 }
 

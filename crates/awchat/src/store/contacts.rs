@@ -87,6 +87,20 @@ impl Store {
 }
 
 impl Tx {
+    /// Keeps other transactions that do the same for this user waiting until the end of this one: what is counted
+    /// then is still so many when one more is added.
+    pub async fn lock_user(&mut self, user: &UserId, now_ms: i64) -> Result<()> {
+        sqlx::query(
+            "insert into contact (user_id, created_ms) values ($1, $2)
+             on conflict (user_id) do update set created_ms = contact.created_ms",
+        )
+        .bind(user.as_str())
+        .bind(now_ms)
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
     /// The first of our users that one of these contacts or external ids stands for.
     pub async fn user_of(&mut self, contacts: &[ContactId], external_ids: &[String]) -> Result<Option<UserId>> {
         for contact in contacts {

@@ -203,12 +203,13 @@ impl Tx {
         row.map(Conversation::try_from).transpose()
     }
 
-    /// Stores a new conversation.
-    pub async fn insert_conversation(&mut self, new: &Conversation) -> Result<()> {
-        sqlx::query(
+    /// Stores a new conversation; `false` if another transaction has just done so.
+    pub async fn insert_conversation(&mut self, new: &Conversation) -> Result<bool> {
+        let done = sqlx::query(
             "insert into conversation (id, user_id, state, snoozed_until, rated, is_ticket, topic_main, topic_sub,
                source_hidden, created_at, hidden, updated_at, active_ms, last_position)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             on conflict (id) do nothing",
         )
         .bind(new.id.as_str())
         .bind(new.user.as_str())
@@ -226,7 +227,7 @@ impl Tx {
         .bind(new.last_position)
         .execute(self.conn())
         .await?;
-        Ok(())
+        Ok(done.rows_affected() == 1)
     }
 
     /// The next position: the least whole second that is ≥ `now_ms` and > the last one. It locks the row on

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyPool, Transaction};
+use sqlx::migrate::MigrateError;
+use sqlx::{Any, AnyPool, Connection, Transaction};
 
 use crate::error::{Error, Result};
 
@@ -68,7 +69,7 @@ impl Store {
             }
             None => (postgres(url).await?, None),
         };
-        sqlx::migrate!().run(&pools.0).await.map_err(Error::internal)?;
+        migrate(url, &pools).await?;
         Self::with(pools, lock).await
     }
 
@@ -186,8 +187,29 @@ impl Tx {
 }
 
 async fn postgres(url: &str) -> Result<(AnyPool, AnyPool, Engine)> {
-    let pool = AnyPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE).connect(url).await?;
+    let options = AnyPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE);
+    let options = options.after_connect(|connection, _| {
+        Box::pin(async move { sqlx::raw_sql(POSTGRES).execute(connection).await.map(|_| ()) })
+    });
+    let pool = options.connect(url).await?;
     Ok((pool.clone(), pool, Engine::Postgres))
+}
+
+/// Brings the schema up to date, one process at a time: SQLite's file is ours alone by now, and on PostgreSQL the
+/// migrator holds a lock of the database's.
+async fn migrate(url: &str, (write, _, engine): &(AnyPool, AnyPool, Engine)) -> Result<()> {
+    let migrator = sqlx::migrate!();
+    let migrated = match engine {
+        Engine::Sqlite => migrator.run(write).await,
+        // On a connection without the deadlines of the pool's: a long migration is waited for.
+        Engine::Postgres => migrator.run(&mut sqlx::AnyConnection::connect(url).await?).await,
+    };
+    migrated.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => Error::internal(format!(
+            "the database is of a newer awchat than this one: it has migration {version}, which this one does not know"
+        )),
+        error => Error::internal(error),
+    })
 }
 
 async fn sqlite(path: &str, mode: &str) -> Result<(AnyPool, AnyPool, Engine)> {
@@ -208,6 +230,8 @@ const ACQUIRE: Duration = Duration::from_secs(2);
 /// only out of reach.
 const SQLITE_WRITER: &str = "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on;
     pragma busy_timeout = 5000; pragma temp_store = memory; pragma secure_delete = on;";
+/// A statement takes milliseconds, and so does a transaction: one that does not end would hold up the others for ever.
+const POSTGRES: &str = "set statement_timeout = '5s'; set idle_in_transaction_session_timeout = '10s';";
 const SQLITE_READER: &str = "pragma query_only = on; pragma busy_timeout = 5000; pragma temp_store = memory;";
 
 fn sqlite_pool(connections: u32, pragmas: &'static str) -> sqlx::pool::PoolOptions<Any> {

@@ -307,13 +307,18 @@ impl Tx {
     /// message of the same conversation.
     pub async fn insert_outbound(&mut self, new: &Outbound) -> Result<bool> {
         self.refuse_erased(&new.user).await?;
+        let (seq,): (i64,) =
+            sqlx::query_as("update counter set value = value + 1 where name = 'outbound' returning value")
+                .fetch_one(self.conn())
+                .await?;
         let done = sqlx::query(
             "insert into outbound (id, seq, user_id, conversation_id, kind, route, idem_key, fingerprint, content, body,
                payload, state, attempts, ambiguous, told, attempt_ms, created_ms)
-             values ($1, (select coalesce(max(seq), 0) + 1 from outbound), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-               $12, $13, $14, $15, $16) on conflict do nothing",
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             on conflict do nothing",
         )
         .bind(&new.id)
+        .bind(seq)
         .bind(new.user.as_str())
         .bind(new.conversation.as_ref().map(|id| id.as_str().to_owned()))
         .bind(new.kind.as_str())

@@ -10,6 +10,7 @@ use std::time::Duration;
 use sandbox::Sandbox;
 use serde_json::Value;
 
+use crate::database::Database;
 use crate::harness::{Settings, all_settings};
 
 /// A running `awchat serve`; it ends with this value, whatever becomes of the test.
@@ -20,13 +21,14 @@ pub(crate) struct Process {
     printed: Vec<JoinHandle<String>>,
     folder: tempfile::TempDir,
     settings: Vec<(String, String)>,
+    _database: Database,
 }
 
 impl Process {
     /// Starts a server before `sandbox` on a free port, with a database of its own.
-    pub(crate) fn start(settings: Settings<'_>, sandbox: &Sandbox) -> Self {
+    pub(crate) async fn start(settings: Settings<'_>, sandbox: &Sandbox) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
-        let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
+        let database = Database::new(folder.path()).await;
         let settings = all_settings(settings, sandbox, &database);
         let mut child = Command::new(env!("CARGO_BIN_EXE_awchat"))
             .arg("serve")
@@ -43,7 +45,8 @@ impl Process {
         let (tell, told) = channel();
         let stdout = collect(child.stdout.take().expect("piped"), tell.clone());
         let stderr = collect(child.stderr.take().expect("piped"), tell);
-        let mut process = Self { address: String::new(), child, printed: vec![stdout, stderr], folder, settings };
+        let printed = vec![stdout, stderr];
+        let mut process = Self { address: String::new(), child, printed, folder, settings, _database: database };
         process.address = listening(&told);
         process
     }

@@ -40,7 +40,7 @@ const KINDS: [Slow; 5] = [Slow::Silent, Slow::HalfHead, Slow::DrippingHead, Slow
 async fn slow_clients_are_gone_within_ten_seconds_and_keep_nobody_waiting() {
     let count = clients_that_fit();
     let sandbox = Sandbox::start(sandbox::Settings::default()).await.expect("the sandbox starts");
-    let server = Process::start(&[], &sandbox);
+    let server = Process::start(&[], &sandbox).await;
     let gone = CancellationToken::new();
     let all = async {
         let ends = crowd(&server, count).await;

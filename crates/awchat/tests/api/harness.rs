@@ -16,6 +16,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::database::Database;
+
 /// The first HS256 secret of every world; the second is [`OLD_SECRET`].
 pub(crate) const SECRET: &str = "a-session-secret-for-tests-0123456789";
 /// A secret that is being rotated out.
@@ -34,6 +36,7 @@ pub(crate) struct World {
     http: reqwest::Client,
     shutdown: CancellationToken,
     serving: Option<JoinHandle<()>>,
+    _database: Database,
     _folder: tempfile::TempDir,
 }
 
@@ -60,7 +63,7 @@ impl World {
     pub(crate) async fn begin_at(intercom: sandbox::Settings, settings: Settings<'_>, live: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
         let sandbox = self::intercom(intercom).await;
-        let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
+        let database = Database::new(folder.path()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("a bound address"));
         let settings: Vec<_> = settings.iter().copied().chain([("SERVER_URL", url.as_str())]).collect();
@@ -83,7 +86,7 @@ impl World {
         // Each answer is looked at: no redirect is followed.
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let http = http.build().expect("an HTTP client");
-        Self { sandbox, app, clock, url, http, shutdown, serving: Some(serving), _folder: folder }
+        Self { sandbox, app, clock, url, http, shutdown, serving: Some(serving), _database: database, _folder: folder }
     }
 
     /// A user of the app, signed in.
@@ -179,19 +182,19 @@ pub(crate) fn assert_no_violations(sandbox: &Sandbox) {
     assert!(violations.is_empty(), "requests that Intercom's description does not know: {violations:#?}");
 }
 
-fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Config {
+fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &Database) -> Config {
     let all = all_settings(settings, sandbox, database);
     let lookup = |name: &str| all.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
     Config::from_lookup(&lookup).expect("the test's settings hold")
 }
 
 /// The settings of a server for tests; its own ones come first.
-pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Vec<(String, String)> {
+pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: &Database) -> Vec<(String, String)> {
     let outside = sandbox::Settings::default();
     let secrets = format!("{SECRET},{OLD_SECRET}");
     let base = sandbox.url();
     let usual = [
-        ("DATABASE_URL", database),
+        ("DATABASE_URL", database.url.as_str()),
         ("SESSION_JWT_SECRETS", &secrets),
         ("INTERCOM_ACCESS_TOKEN", &outside.access_token),
         ("INTERCOM_CLIENT_SECRET", &outside.client_secret),
@@ -213,11 +216,9 @@ pub(crate) fn bucket() -> Option<String> {
 }
 
 /// A place for files that no other server of this run has.
-fn storage(database: &str) -> Vec<(&'static str, String)> {
+fn storage(database: &Database) -> Vec<(&'static str, String)> {
     let Some(bucket) = bucket() else {
-        // Beside the database, wherever that is.
-        let path = database.split_once("://").map_or(database, |(_, path)| path);
-        return vec![("STORAGE_URL", format!("file://{path}.files"))];
+        return vec![("STORAGE_URL", format!("file://{}", database.folder.join("awchat.db.files").display()))];
     };
     let (endpoint, name) = bucket.rsplit_once('/').expect("AWCHAT_TEST_S3 is the address of a bucket");
     let to = |text: &str| text.to_owned();

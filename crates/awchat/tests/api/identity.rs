@@ -523,7 +523,7 @@ async fn nothing_private_reaches_the_log_an_error_or_the_wrong_answer() {
         ("SETTLE_MS", "500"),
         ("BREAKER_OPEN_MS", "500"),
     ];
-    let process = Process::start(&own, &sandbox);
+    let process = Process::start(&own, &sandbox).await;
     sandbox.send_webhooks_to(format!("http://{}/webhooks/intercom", process.address));
     let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
     let server = Watched { process, http, errors: Mutex::default(), answers: Mutex::default() };

@@ -12,6 +12,7 @@ use sandbox::{Fault, Kind, Sandbox};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::database::Database;
 use crate::harness::{self, Answer, Settings, all_settings, assert_no_violations, bodies};
 
 /// `awchat serve` with a database of its own, and the outside world it talks to.
@@ -22,6 +23,7 @@ pub(crate) struct Server {
     url: String,
     http: reqwest::Client,
     child: Option<Child>,
+    _database: Database,
     folder: TempDir,
 }
 
@@ -38,13 +40,13 @@ impl Server {
     pub(crate) async fn start(settings: Settings<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
         let sandbox = harness::intercom(Default::default()).await;
-        let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
+        let database = Database::new(folder.path()).await;
         let address = format!("127.0.0.1:{}", free_port());
         let mut settings = all_settings(settings, &sandbox, &database);
         settings.push(("LISTEN_ADDR".to_owned(), address.clone()));
         let url = format!("http://{address}");
         sandbox.send_webhooks_to(format!("{url}/webhooks/intercom"));
-        let mut server = Self { sandbox, settings, url, http: client(), child: None, folder };
+        let mut server = Self { sandbox, settings, url, http: client(), child: None, _database: database, folder };
         server.up().await;
         server
     }

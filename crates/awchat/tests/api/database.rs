@@ -1,0 +1,65 @@
+//! A database for one server, gone with it: a SQLite file, or one of the PostgreSQL server that the run is given.
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use awchat::id;
+use sqlx::{AnyConnection, Connection, Executor};
+
+/// A database that no other server of this run has.
+pub(crate) struct Database {
+    /// As `DATABASE_URL` has it.
+    pub(crate) url: String,
+    /// Where what is beside it is kept.
+    pub(crate) folder: PathBuf,
+    /// Its name at the PostgreSQL server.
+    name: Option<String>,
+}
+
+/// The PostgreSQL server that all servers of this run keep their databases at, such as
+/// `postgres://awchat@127.0.0.1:5432`; without one, they are SQLite files.
+pub(crate) fn postgres() -> Option<String> {
+    static TOLD: Once = Once::new();
+    let server = std::env::var("AWCHAT_TEST_DATABASE").ok().filter(|server| !server.is_empty());
+    TOLD.call_once(|| eprintln!("databases: {}", server.as_deref().unwrap_or("SQLite")));
+    server
+}
+
+impl Database {
+    /// An empty one, whose files, if it has any, are in `folder`.
+    ///
+    /// # Panics
+    /// When the PostgreSQL server that was asked for cannot be reached.
+    pub(crate) async fn new(folder: &Path) -> Self {
+        let folder = folder.to_owned();
+        let Some(server) = postgres() else {
+            let url = format!("sqlite://{}", folder.join("awchat.db").display());
+            return Self { url, folder, name: None };
+        };
+        let name = format!("test_{}", id::random().to_lowercase().replace(['-', '_'], "x"));
+        at_server(&server, format!("create database {name}")).await.expect("a database at AWCHAT_TEST_DATABASE");
+        Self { url: format!("{server}/{name}"), folder, name: Some(name) }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (Some(server), Some(name)) = (postgres(), self.name.take()) else { return };
+        // A runtime of its own: the test's may be at its end.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(at_server(&server, format!("drop database {name} with (force)")))
+        });
+        let dropped = dropping.join().expect("it does not panic");
+        if !std::thread::panicking() {
+            dropped.expect("the test's database is dropped");
+        }
+    }
+}
+
+async fn at_server(server: &str, statement: String) -> sqlx::Result<()> {
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect(&format!("{server}/postgres")).await?;
+    connection.execute(sqlx::AssertSqlSafe(statement)).await?;
+    connection.close().await
+}
