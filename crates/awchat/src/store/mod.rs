@@ -283,6 +283,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_database_of_a_newer_version_is_refused_with_a_sentence() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("chat.db").display());
+        let store = Store::open(&url).await.expect("a database");
+        sqlx::query(
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+             values (9999, 'later', 1, x'00', 0)",
+        )
+        .execute(&store.write)
+        .await
+        .expect("migrated by a newer one");
+        store.close().await;
+        drop(store);
+        let refused = Store::open(&url).await.expect_err("it is not ours");
+        let why = std::error::Error::source(&refused).expect("a cause").to_string();
+        assert!(why.contains("newer awchat") && why.contains("9999"), "{why}");
+    }
+
+    #[tokio::test]
     async fn who_had_visited_before_there_were_tickets_visits_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite://{}", folder.path().join("chat.db").display());
