@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::Html;
+use axum::http::header;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use sandbox::Sandbox;
@@ -42,12 +42,17 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let address = listener.local_addr()?;
     let sandbox = start_sandbox(&config, address).await?;
     config.intercom.base_url = sandbox.url().parse()?;
+    if config.topics.is_empty() {
+        config.topics = serde_json::from_str(include_str!("dev/topics.json"))?;
+    }
     forget_yesterday(config.database_url.expose(), &config.files.storage);
     let app = App::open(config, Clock::system()).await?;
     let operator_url = format!("{}/operator", sandbox.url());
     welcome(&app, address, &operator_url);
     let demo = Router::new()
         .route("/", get(page))
+        .route("/dev/demo.css", get(style))
+        .route("/dev/demo.js", get(script))
         .route("/dev/token", get(token))
         .route("/dev/info", get(info))
         .with_state(Demo { app: app.clone(), operator_url });
@@ -133,9 +138,30 @@ fn capitalised(name: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-async fn page() -> ([(HeaderName, HeaderValue); 1], Html<&'static str>) {
-    let fresh = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    ([fresh], Html(include_str!("dev/demo.html")))
+/// As strict as a page can be, to show that the widget asks for no exception.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                           img-src 'self' data:; media-src 'self'; base-uri 'none'; form-action 'none'; \
+                           require-trusted-types-for 'script'; trusted-types 'none'";
+
+fn fresh(content_type: &'static str, text: &'static str) -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, text)
+}
+
+async fn page() -> impl IntoResponse {
+    fresh("text/html; charset=utf-8", include_str!("dev/demo.html"))
+}
+
+async fn style() -> impl IntoResponse {
+    fresh("text/css; charset=utf-8", include_str!("dev/demo.css"))
+}
+
+async fn script() -> impl IntoResponse {
+    fresh("text/javascript; charset=utf-8", include_str!("dev/demo.js"))
 }
 
 #[derive(Deserialize)]

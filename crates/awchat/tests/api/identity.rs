@@ -297,7 +297,7 @@ async fn operations(world: &World) -> Vec<Operation> {
 }
 
 /// Everything that answers without a session token, and why.
-const PUBLIC: [(&str, &str); 13] = [
+const PUBLIC: [(&str, &str); 15] = [
     ("HEAD", "/files/{id}"),        // the same
     ("GET", "/files/{id}"),         // its address is signed
     ("GET", "/health"),             // for load balancers
@@ -311,6 +311,8 @@ const PUBLIC: [(&str, &str); 13] = [
     ("POST", "/admin/login"),       // the same
     ("POST", "/admin/logout"),      // forgets a cookie
     ("GET", "/admin/style.css"),    // how the form looks
+    ("GET", "/widget/"),            // a page knows nobody before it has a token
+    ("GET", "/widget/v1/aw-chat.js"), // the same for every page
 ];
 
 #[tokio::test]

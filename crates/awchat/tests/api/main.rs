@@ -8,6 +8,7 @@
 mod admin;
 mod child;
 mod clients;
+mod config;
 mod conversations;
 mod delivery;
 mod devices;
@@ -30,3 +31,4 @@ mod ticket_messages;
 mod tickets;
 mod uploads;
 mod webhooks;
+mod widget;
