@@ -53,19 +53,22 @@ function overflowing(page: Page): Promise<string[]> {
 async function look(scenes: Scene[], who: Life, name: string, visit: Visit): Promise<void> {
   const wrong: string[] = [];
   let page: Page | null = null;
+  const leave = async () => {
+    await page?.context().close();
+    page = null;
+  };
   for (const scene of scenes) {
+    // What is known before a server's faults, and what they leave behind, is not the next scene's.
+    if (scene.faults) await leave();
     page ??= await stage.visit(who.user, { reducedMotion: "reduce", ...visit });
     await set(page, scene, who);
     await page.screenshot({ path: `${PICTURES}${scene.name}-${name}.png` });
     for (const finding of await findings(page)) wrong.push(`${scene.name}: ${finding}`);
     for (const element of await overflowing(page)) wrong.push(`${scene.name}: too wide: ${element}`);
     for (const violation of await violations(page)) wrong.push(`${scene.name}: policy: ${violation}`);
-    // What a server's faults leave behind is not the next scene's.
-    if (!scene.faults) continue;
-    await page.context().close();
-    page = null;
+    if (scene.faults) await leave();
   }
-  await page?.context().close();
+  await leave();
   expect(wrong).toEqual([]);
 }
 
@@ -166,8 +169,7 @@ it("what comes is said once, politely, in one place", async () => {
   expect(await regions()).toEqual([expect.stringMatching(/^status: .+: Yes\.$/)]);
   // With the panel closed, how many there are.
   await panel(page).getByRole("button", { name: "Close support chat" }).click();
-  await stage.act({ act: "reply", conversation: id, body: "<p>Still there?</p>" });
-  await page.evaluate(() => (window as never as { host: { client: { wake(): void } } }).host.client.wake());
+  await stage.notify(page, "ears", id, "<p>Still there?</p>");
   await page.getByRole("button", { name: "1 unread message" }).waitFor();
   expect(await regions()).toEqual(["status: 1 unread message"]);
   await page.context().close();

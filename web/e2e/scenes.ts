@@ -22,7 +22,7 @@ export async function live(stage: Stage, user: string): Promise<Life> {
   const snoozed = await begin("Cards", "Limits", "Please raise my limit to € 5,000 for the week.");
   await stage.act({ act: "snooze", conversation: snoozed, until: Math.floor(Date.now() / 1000) + 86_400 });
   const open = await begin("Payments", "Refund", "Where is my refund? It was https://shop.example/orders/1138");
-  const data = [...png(640, 400)];
+  const data = png(640, 400).toString("base64");
   await stage.act({
     act: "reply",
     conversation: open,
@@ -46,13 +46,14 @@ export async function live(stage: Stage, user: string): Promise<Life> {
 }
 
 const never = () => new Promise<void>(() => {});
+const CODES: Record<number, string> = { 400: "validation_error", 429: "rate_limited", 502: "service_unavailable" };
 const fails =
   (status: number, headers: Record<string, string> = {}) =>
   (route: Route) =>
     route.fulfill({
       status,
       headers: { "Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After", ...headers },
-      json: { error: status === 429 ? "rate_limited" : "service_unavailable", message: "so" },
+      json: { error: CODES[status], message: "so" },
     });
 
 /** A screen, how to come there, and what must be seen then. */
@@ -70,7 +71,7 @@ const press = (selector: string) => async (page: Page) => panel(page).locator(se
 export const SCENES: Scene[] = [
   { name: "home", route: () => ({ screen: "home" }), shown: ".list .row" },
   { name: "topic", route: () => ({ screen: "topic", main: "Payments" }), shown: ".list .row" },
-  { name: "begin", route: () => ({ screen: "begin", main: "Payments", sub: "Refund" }), shown: ".topic" },
+  { name: "begin", route: () => ({ screen: "begin", main: "Payments", sub: "Refund" }), shown: ".chosen" },
   { name: "conversations", route: () => ({ screen: "conversations" }), shown: ".list .row:nth-child(1)" },
   { name: "thread", route: ({ open }) => ({ screen: "thread", id: open }), shown: ".thumbnail" },
   { name: "thread-snoozed", route: ({ snoozed }) => ({ screen: "thread", id: snoozed }), shown: ".notice" },

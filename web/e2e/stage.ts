@@ -113,6 +113,7 @@ export class Stage {
   async visit(user: string, { locale, theme, mode, life, context, ...options }: Visit = {}): Promise<Page> {
     const own = context ?? (await this.browser.newContext({ viewport: { width: 1000, height: 800 }, ...options }));
     const page = await own.newPage();
+    page.setDefaultTimeout(10_000);
     page.on("request", (request) => {
       if (request.url().includes("wait=")) this.#waiting.add(page);
     });
@@ -130,6 +131,16 @@ export class Stage {
     const answer = await fetch(this.app.chat + path, { method, headers, body: body && JSON.stringify(body) } as RequestInit);
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
     return (answer.status === 204 ? null : await answer.json()) as T;
+  }
+
+  /** A message comes while the panel is closed, and the page looks whether there is one, as when a notice arrives. */
+  async notify(page: Page, user: string, conversation: string, body: string): Promise<void> {
+    await this.act({ act: "reply", conversation, body });
+    await until("the server to have it", async () => {
+      const { unreadTotal } = await this.api<{ unreadTotal: number }>(user, "GET", "/api/conversations");
+      return unreadTotal > 0;
+    });
+    await page.evaluate(() => (window as never as { host: { client: { wake(): void } } }).host.client.wake());
   }
 
   /** The operator does something. */

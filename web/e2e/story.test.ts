@@ -50,11 +50,11 @@ it("a user begins by topic, and the operator's answer is there within a second",
   await composer(page).press("Enter");
   await message(page, "Thank\nyou").waitFor();
   await until("it to be delivered", async () => (await message(page, "Thank").locator(".meta").textContent())?.match(/^\S+ ?[AP]?M?$/));
-  expect(await stage.sandbox.count(id, "Thank you")).toBe(1);
+  const { messages } = await stage.api<{ messages: { body: string }[] }>("ada", "GET", `/api/conversations/${id}`);
+  expect(messages.map(({ body }) => body)).toEqual(["Where is my refund?", "On its way: see (https://bank.example)", "Thank\nyou"]);
   // Closed, the button counts what comes; opened, it is where it was, and read.
   await button(page, "Close support chat").click();
-  await stage.act({ act: "reply", conversation: id, body: "<p>You are welcome.</p>" });
-  await page.evaluate(() => (window as never as { host: { client: { wake(): void } } }).host.client.wake());
+  await stage.notify(page, "ada", id, "<p>You are welcome.</p>");
   await page.getByRole("button", { name: "Support chat, 1 unread message" }).click();
   await message(page, "You are welcome.").waitFor();
   await until("it to be read", async () => {

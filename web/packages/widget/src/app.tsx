@@ -8,7 +8,7 @@ import { createRouter, type Route } from "./router.ts";
 import { Shell } from "./shell.tsx";
 import css from "./style.css?inline";
 import screensCss from "./screens.css?inline";
-import { type App, AppContext, type Mode, type Notices } from "./view.ts";
+import { type App, AppContext, type Mode, type Notices, useLoad } from "./view.ts";
 
 export { stringsOf } from "./i18n.ts";
 
@@ -53,8 +53,9 @@ function useIsSmall(): boolean {
   return isSmall;
 }
 
-function Root({ app }: { app: App }) {
+function Root({ app }: { app: Omit<App, "config"> }) {
   const isSmall = useIsSmall();
+  const config = useLoad((signal) => app.chat.config({ signal }), [app]);
   const { chat, announce, language } = app;
   useEffect(
     () =>
@@ -66,7 +67,7 @@ function Root({ app }: { app: App }) {
     [chat, announce, language],
   );
   return (
-    <AppContext.Provider value={app}>
+    <AppContext.Provider value={{ ...app, config }}>
       <Shell isModal={isSmall && app.mode === "bubble"} />
     </AppContext.Provider>
   );
@@ -98,7 +99,7 @@ export function createPanel(setting: Setting): Panel {
     } catch {}
   };
   const undo = router.subscribe(keep);
-  const app: App = {
+  const app: Omit<App, "config"> = {
     ...setting,
     router,
     language: createLanguage(setting.locale, setting.strings, setting.overrides),

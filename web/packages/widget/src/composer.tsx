@@ -4,7 +4,7 @@ import type { AwError, ServerConfig, Upload } from "@aw-chat/core";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Language } from "./i18n.ts";
 import { errorKey, Icon, IconButton } from "./parts.tsx";
-import { useApp, useConfig, useResource } from "./view.ts";
+import { useApp, useResource } from "./view.ts";
 
 interface Props {
   text: string;
@@ -59,7 +59,7 @@ function UploadLine({ upload, onRemove }: { upload: Upload; onRemove: () => void
 /** The files to go with a message. Those that are not sent are given up with the screen. */
 function useUploads() {
   const { chat, language } = useApp();
-  const { value: config } = useConfig();
+  const config = useApp().config.value;
   const [uploads, setUploads] = useState<readonly Upload[]>([]);
   const [problems, setProblems] = useState<readonly string[]>([]);
   const current = useRef(uploads);

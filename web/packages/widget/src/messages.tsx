@@ -79,9 +79,9 @@ function Bubble({ message, isFirst, isLast, mending }: { message: Shown; isFirst
           {name}
         </span>
       )}
-      {redacted && <p class="bubble">{language.t("message.redacted")}</p>}
+      {redacted && <p class="speech">{language.t("message.redacted")}</p>}
       {!redacted && body && (
-        <div class="bubble" part="bubble" dir="auto">
+        <div class="speech" part="bubble" dir="auto">
           {html ? rendered(html) : <p>{linked(body)}</p>}
         </div>
       )}

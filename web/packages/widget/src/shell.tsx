@@ -3,19 +3,42 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useReducer, useRef } from "preact/hooks";
 import type { Key } from "./i18n.ts";
-import { Badge, Icon, IconButton } from "./parts.tsx";
+import { Await, Badge, Icon, IconButton } from "./parts.tsx";
 import { isRoot, ROOTS, type Route } from "./router.ts";
 import { Begin } from "./screens/begin.tsx";
-import { Complaint } from "./screens/complaint.tsx";
 import { Conversations, useTitle } from "./screens/conversations.tsx";
-import { Csat } from "./screens/csat.tsx";
 import { Home, labelOf, SubTopics, topicOf } from "./screens/home.tsx";
-import { Settings } from "./screens/settings.tsx";
 import { Thread } from "./screens/thread.tsx";
-import { Ticket } from "./screens/ticket.tsx";
-import { Tickets } from "./screens/tickets.tsx";
 import { Viewer } from "./screens/viewer.tsx";
-import { useApp, useConfig, useCountdown, useResource } from "./view.ts";
+import { useApp, useCountdown, useLoad, useResource } from "./view.ts";
+
+const loadMore = () =>
+  import("./screens/more.ts").catch((cause) => {
+    throw Object.assign(new Error("a part could not be loaded", { cause }), { code: "network" });
+  });
+
+/** One of the screens that are not there from the beginning. */
+function Later({ route }: { route: Route }) {
+  const screens = useLoad(loadMore, []);
+  return (
+    <Await of={screens}>
+      {({ Complaint, Csat, Settings, Ticket, Tickets }) => {
+        switch (route.screen) {
+          case "tickets":
+            return <Tickets />;
+          case "ticket":
+            return <Ticket {...route} />;
+          case "csat":
+            return <Csat {...route} />;
+          case "complaint":
+            return <Complaint {...route} />;
+          default:
+            return <Settings />;
+        }
+      }}
+    </Await>
+  );
+}
 
 function Screen({ route }: { route: Route }) {
   switch (route.screen) {
@@ -28,19 +51,11 @@ function Screen({ route }: { route: Route }) {
     case "conversations":
       return <Conversations />;
     case "thread":
-      return <Thread key={route.id} {...route} />;
+      return <Thread {...route} />;
     case "viewer":
       return <Viewer {...route} />;
-    case "tickets":
-      return <Tickets />;
-    case "ticket":
-      return <Ticket key={route.id} {...route} />;
-    case "csat":
-      return <Csat {...route} />;
-    case "complaint":
-      return <Complaint {...route} />;
-    case "settings":
-      return <Settings />;
+    default:
+      return <Later route={route} />;
   }
 }
 
@@ -60,9 +75,8 @@ function ThreadTitle({ id }: { id: string }) {
 }
 
 function TopicTitle({ main }: { main: string }) {
-  const { value } = useConfig();
-  const { locale } = useApp().language;
-  return <>{labelOf(topicOf(value, main)?.labels ?? {}, locale, main)}</>;
+  const { config, language } = useApp();
+  return <>{labelOf(topicOf(config.value, main)?.labels, language.locale, main)}</>;
 }
 
 function Title({ route }: { route: Route }): ComponentChildren {
@@ -148,6 +162,8 @@ export function Shell({ isModal }: { isModal: boolean }) {
   const heading = useRef<HTMLHeadingElement>(null);
   const opener = useRef<HTMLElement | null>(null);
   const wasViewing = useRef(false);
+  // The panel is there: now for what may be asked of it next.
+  useEffect(() => void loadMore().catch(() => {}), []);
 
   useLayoutEffect(() => {
     if (!panel.current) return;
@@ -189,7 +205,7 @@ export function Shell({ isModal }: { isModal: boolean }) {
       </header>
       <Connection />
       <div class="screens">
-        <div class={`screen ${below.screen}`} inert={isViewing}>
+        <div key={below} class={`screen ${below.screen}`} inert={isViewing}>
           <Screen route={below} />
         </div>
         {isViewing && (

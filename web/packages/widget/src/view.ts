@@ -28,6 +28,8 @@ export interface App {
   close: (() => void) | null;
   /** The place has a back button of its own, as Telegram does. */
   hasBack: boolean;
+  /** Topics, categories, limits. */
+  config: Loaded<ServerConfig>;
 }
 
 export const AppContext = createContext<App>(null as unknown as App);
@@ -75,12 +77,6 @@ export function useLoad<T>(
     return () => clearInterval(timer);
   }, [everyMs]);
   return { value: state.value, error: state.value ? null : state.error, reload: () => reload(undefined) };
-}
-
-/** Topics, categories, limits; null until the server has told. */
-export function useConfig(): Loaded<ServerConfig> {
-  const { chat } = useApp();
-  return useLoad((signal) => chat.config({ signal }), [chat]);
 }
 
 /** Runs one request at a time; `error` is why the last has failed. */

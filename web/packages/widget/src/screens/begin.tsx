@@ -3,20 +3,20 @@
 import type { Upload } from "@aw-chat/core";
 import { Composer } from "../composer.tsx";
 import { Problem } from "../parts.tsx";
-import { useApp, useConfig, useResource, useTask } from "../view.ts";
+import { useApp, useResource, useTask } from "../view.ts";
 import { labelOf, topicOf } from "./home.tsx";
 
 export function Begin({ main, sub }: { main?: string; sub?: string }) {
   const { chat, language, router } = useApp();
   const { t, locale } = language;
-  const { value: config } = useConfig();
+  const config = useApp().config.value;
   const draft = useResource(chat.draft);
   const { isBusy, error, run } = useTask();
 
   const topic = main === undefined ? null : topicOf(config, main);
   const labels = [
-    main && labelOf(topic?.labels ?? {}, locale, main),
-    sub && labelOf(topic?.subs.find((one) => one.sub === sub)?.labels ?? {}, locale, sub),
+    main && labelOf(topic?.labels, locale, main),
+    sub && labelOf(topic?.subs.find((one) => one.sub === sub)?.labels, locale, sub),
   ].filter(Boolean);
 
   function begin(text: string, uploads: readonly Upload[]): Promise<boolean> {
@@ -31,7 +31,7 @@ export function Begin({ main, sub }: { main?: string; sub?: string }) {
     <div class="fill">
       <div class="grow">
         {labels.length > 0 && (
-          <p class="topic" dir="auto">
+          <p class="chosen" dir="auto">
             <span class="faint">{t("begin.topic")}</span>
             <strong>{labels.join(" · ")}</strong>
           </p>

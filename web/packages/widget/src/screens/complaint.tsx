@@ -3,14 +3,14 @@
 import type { ComplaintCategory } from "@aw-chat/core";
 import { useState } from "preact/hooks";
 import { Await, Empty, Field, Problem } from "../parts.tsx";
-import { useApp, useConfig, useTask } from "../view.ts";
+import { useApp, useTask } from "../view.ts";
 
 const SHORTEST = 10;
 
 export function Complaint({ chatId }: { chatId?: string }) {
   const { chat, language, router, announce } = useApp();
   const { t } = language;
-  const config = useConfig();
+  const { config } = useApp();
   const [category, setCategory] = useState<ComplaintCategory | "">("");
   const [description, setDescription] = useState("");
   const [isTried, setTried] = useState(false);

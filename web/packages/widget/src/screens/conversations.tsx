@@ -4,16 +4,21 @@ import type { ConversationState, ConversationSummary } from "@aw-chat/core";
 import { useEffect } from "preact/hooks";
 import { Badge, Empty, Failure, Loading, Problem, Row } from "../parts.tsx";
 import { useApp, useResource, useTask } from "../view.ts";
+import { labelOf, topicOf } from "./home.tsx";
 
 export function StateChip({ state }: { state: ConversationState }) {
   const { t } = useApp().language;
   return <span class={`chip ${state}`}>{t(`state.${state}`)}</span>;
 }
 
-/** What a conversation is called: its topic, or how its last message begins. */
+/** What a conversation is called: its topic, in the user's language where it has a label. */
 export function useTitle({ topic }: Pick<ConversationSummary, "topic">): string {
-  const { t } = useApp().language;
-  return topic ? (topic.sub ?? topic.main) : t("chat.untitled");
+  const { config, language } = useApp();
+  if (!topic) return language.t("chat.untitled");
+  const { main, sub } = topic;
+  const known = topicOf(config.value, main);
+  const labels = sub === null ? known?.labels : known?.subs.find((one) => one.sub === sub)?.labels;
+  return labelOf(labels, language.locale, sub ?? main);
 }
 
 export function ConversationRow({ conversation }: { conversation: ConversationSummary }) {

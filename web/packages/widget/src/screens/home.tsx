@@ -2,12 +2,12 @@
 
 import type { ServerConfig, TopicChoice } from "@aw-chat/core";
 import { Await, Icon, Row } from "../parts.tsx";
-import { useApp, useConfig, useResource } from "../view.ts";
+import { useApp, useResource } from "../view.ts";
 import { ConversationRow } from "./conversations.tsx";
 
 /** A topic's label in the user's language, else in English, else as operators see it. */
-export function labelOf(labels: Readonly<Record<string, string>>, locale: string, name: string): string {
-  return labels[locale] ?? labels.en ?? name;
+export function labelOf(labels: Readonly<Record<string, string>> | undefined, locale: string, name: string): string {
+  return labels?.[locale] ?? labels?.en ?? name;
 }
 
 export function topicOf(config: ServerConfig | null, main: string): TopicChoice | undefined {
@@ -17,7 +17,7 @@ export function topicOf(config: ServerConfig | null, main: string): TopicChoice 
 export function Home() {
   const { chat, language, router } = useApp();
   const { t, locale } = language;
-  const config = useConfig();
+  const { config } = useApp();
   const { items } = useResource(chat.conversations);
   const latest = items.find(({ state }) => state !== "closed");
   return (
@@ -69,7 +69,7 @@ export function Home() {
 export function SubTopics({ main }: { main: string }) {
   const { language, router } = useApp();
   const { t, locale } = language;
-  const config = useConfig();
+  const { config } = useApp();
   return (
     <Await of={config}>
       {(config) => (
