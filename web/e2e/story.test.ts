@@ -28,7 +28,7 @@ it("a user begins by topic, and the operator's answer is there within a second",
   await composer(page).fill("Where is my refund?");
   await button(page, "Start conversation").click();
   await message(page, "Where is my refund?").waitFor();
-  expect(await panel(page).getByRole("heading", { level: 2 }).textContent()).toBe("Refund");
+  expect(await panel(page).getByRole("heading", { level: 2 }).textContent()).toBe("A refund");
   const id = await latest("ada");
   expect(await stage.api("ada", "GET", `/api/conversations/${id}`)).toMatchObject({
     topic: { main: "Payments", sub: "Refund" },

@@ -165,6 +165,8 @@ mod tests {
     fn the_page_runs_only_its_own_script_and_telegrams() {
         let policy = page_policy(&["https://app.example.com".to_owned()]);
         assert!(!policy.contains("unsafe") && !policy.contains(" *;"), "{policy}");
-        assert!(policy.contains("frame-ancestors 'self' https://web.telegram.org https://*.telegram.org https://app.example.com;"));
+        assert!(policy.contains(
+            "frame-ancestors 'self' https://web.telegram.org https://*.telegram.org https://app.example.com;"
+        ));
     }
 }

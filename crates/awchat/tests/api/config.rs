@@ -15,9 +15,13 @@ async fn a_client_is_told_what_it_may_pick_and_upload() {
     let world = World::begin(&settings, false).await;
     let config = world.user("ada").get("/api/config").await.expect(200);
     assert_eq!(config["topics"], topics);
-    assert_eq!((config["files"]["maxBytes"].as_u64(), config["files"]["maxPerMessage"].as_u64()), (Some(3 << 20), Some(2)));
+    assert_eq!(
+        (config["files"]["maxBytes"].as_u64(), config["files"]["maxPerMessage"].as_u64()),
+        (Some(3 << 20), Some(2))
+    );
     // Every topic that is offered is one that a conversation can begin with.
-    let reason = json!({ "reason": { "main": config["topics"][0]["main"], "sub": config["topics"][0]["subs"][0]["sub"] } });
+    let reason =
+        json!({ "reason": { "main": config["topics"][0]["main"], "sub": config["topics"][0]["subs"][0]["sub"] } });
     world.user("ada").post("/api/conversations", reason).await.expect(201);
     // And every category is one that a complaint can have.
     for category in config["complaintCategories"].as_array().expect("a list") {

@@ -4,7 +4,7 @@ import type { AwChat } from "@aw-chat/core";
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { createLanguage, type Locale, type Strings } from "./i18n.ts";
-import { createRouter, type Route } from "./router.ts";
+import { createRouter, type Route, type Router } from "./router.ts";
 import { Shell } from "./shell.tsx";
 import css from "./style.css?inline";
 import screensCss from "./screens.css?inline";
@@ -24,18 +24,17 @@ export interface Setting {
   /** Under which name the device keeps which screen was shown: only where pages are reloaded without being asked. */
   keepAs: string | null;
   hasBack: boolean;
+  /** That of a panel before this one: the same screen is shown. */
+  router: Router | null;
   announce(text: string): void;
   close(): void;
 }
 
 /** The panel, as its element uses it. */
 export interface Panel {
+  readonly router: Router;
   show(route: Route | null): void;
   hide(): void;
-  /** One screen back; answers whether there was one. */
-  back(): boolean;
-  /** Calls `listener` with whether there is a way back, whenever that changes. */
-  onDepth(listener: (isDeep: boolean) => void): void;
   remove(): void;
 }
 
@@ -92,7 +91,7 @@ export function createPanel(setting: Setting): Panel {
   const place = document.createElement("div");
   place.className = "place";
   root.append(place);
-  const router = createRouter(kept(keepAs));
+  const router = setting.router ?? createRouter(kept(keepAs));
   const keep = () => {
     try {
       if (keepAs) localStorage.setItem(keepAs, JSON.stringify(router.get()));
@@ -107,20 +106,12 @@ export function createPanel(setting: Setting): Panel {
   };
   const hide = () => render(null, place);
   return {
+    router,
     show(route) {
       if (route) router.reset(route);
       render(<Root app={app} />, place);
     },
     hide,
-    back() {
-      const isDeep = router.get().length > 1;
-      router.back();
-      return isDeep;
-    },
-    onDepth(listener) {
-      router.subscribe((stack) => listener(stack.length > 1));
-      listener(router.get().length > 1);
-    },
     remove() {
       undo();
       hide();

@@ -4,7 +4,7 @@
 import type { AwChat, GetToken, Undo } from "@aw-chat/core";
 import type { Panel } from "./app.tsx";
 import css from "./launcher.css?inline";
-import type { Route } from "./router.ts";
+import type { Route, Router } from "./router.ts";
 import type { Strings } from "./strings/en.ts";
 import type { Mode, Notices } from "./view.ts";
 import { chosenLocale, words } from "./words.ts";
@@ -148,14 +148,16 @@ export class AwChatElement extends Base {
     this.show();
   }
 
-  /** One screen back; answers whether there was one. */
-  async back(): Promise<boolean> {
-    return (await this.#panel)?.back() ?? false;
+  /** One screen back. */
+  async back(): Promise<void> {
+    (await this.#panel)?.router.back();
   }
 
-  /** Tells whether there is a way back, whenever that changes. */
+  /** Tells whether there is a way back, now and whenever that changes. */
   async onDepth(listener: (isDeep: boolean) => void): Promise<void> {
-    (await this.#panel)?.onDepth(listener);
+    const router = (await this.#panel)?.router;
+    router?.subscribe((stack) => listener(stack.length > 1));
+    if (router) listener(router.get().length > 1);
   }
 
   /** Ends for this user, who is forgotten on this device; `boot` begins for the next. */
@@ -267,7 +269,7 @@ export class AwChatElement extends Base {
     }
   }
 
-  async #makePanel(): Promise<Panel> {
+  async #makePanel(router: Router | null = null): Promise<Panel> {
     const locale = this.#locale;
     const app = import("./app.tsx");
     const [{ createPanel }, strings, chat] = await Promise.all([
@@ -286,6 +288,7 @@ export class AwChatElement extends Base {
       notices: this.notices ?? null,
       keepAs: this.keepsScreen && scope ? `awchat:${encodeURIComponent(scope)}:screen` : null,
       hasBack: this.hasBack,
+      router,
       announce: (text) => this.#say(text),
       close: () => this.hide(),
     });
@@ -304,7 +307,7 @@ export class AwChatElement extends Base {
     const old = await this.#panel;
     if (!old) return;
     old.remove();
-    this.#panel = null;
+    this.#panel = this.#makePanel(old.router);
     if (this.isOpen) await this.#show();
   }
 
