@@ -35,7 +35,9 @@ async function findings(page: Page): Promise<string[]> {
     const { axe } = window as unknown as { axe: { run(of: unknown): Promise<{ violations: Finding[] }> } };
     return axe.run({ include: [["aw-chat"]] });
   });
-  return found.flatMap(({ id, nodes }: Finding) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`));
+  return found.flatMap(({ id, nodes }: Finding) =>
+    nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`),
+  );
 }
 
 /** What is wider than what it is in. */
@@ -72,12 +74,18 @@ async function look(scenes: Scene[], who: Life, name: string, visit: Visit): Pro
   expect(wrong).toEqual([]);
 }
 
-const LOOKS = (["light", "dark"] as const).flatMap((theme) => (["en", "ar"] as const).map((locale) => ({ theme, locale })));
+const LOOKS = (["light", "dark"] as const).flatMap((theme) =>
+  (["en", "ar"] as const).map((locale) => ({ theme, locale })),
+);
 
-it.each(LOOKS)("every screen can be used by everybody: $theme, $locale", async ({ theme, locale }) => {
-  await look(SCENES, life, `${theme}-${locale}`, { theme, locale, viewport: { width: 640, height: 800 } });
-  await look(EMPTY, nobody, `${theme}-${locale}`, { theme, locale, viewport: { width: 640, height: 800 } });
-}, 180_000);
+it.each(LOOKS)(
+  "every screen can be used by everybody: $theme, $locale",
+  async ({ theme, locale }) => {
+    await look(SCENES, life, `${theme}-${locale}`, { theme, locale, viewport: { width: 640, height: 800 } });
+    await look(EMPTY, nobody, `${theme}-${locale}`, { theme, locale, viewport: { width: 640, height: 800 } });
+  },
+  180_000,
+);
 
 it("every screen fits a narrow phone, and a page at twice its size", async () => {
   await look(SCENES, life, "phone-ru", { locale: "ru", theme: "light", viewport: { width: 320, height: 640 } });
@@ -133,12 +141,16 @@ it("the main path can be gone by keyboard alone", async () => {
 });
 
 it("on a phone the focus stays within the panel, on a desk it does not", async () => {
-  for (const [width, stays] of [[400, true], [1000, false]] as const) {
+  for (const [width, stays] of [
+    [400, true],
+    [1000, false],
+  ] as const) {
     const page = await stage.visit("keys", { viewport: { width, height: 800 } });
     await openAt(page, { screen: "home" });
     await panel(page).locator(".row").first().waitFor();
     expect(await panel(page).getAttribute("aria-modal")).toBe(stays ? "true" : null);
-    const within = () => page.evaluate(() => Boolean(document.querySelector("aw-chat")?.shadowRoot?.activeElement?.closest(".panel")));
+    const within = () =>
+      page.evaluate(() => Boolean(document.querySelector("aw-chat")?.shadowRoot?.activeElement?.closest(".panel")));
     let hasLeft = false;
     for (let n = 0; n < 25 && !hasLeft; n += 1) {
       await page.keyboard.press("Tab");
@@ -156,7 +168,10 @@ it("what comes is said once, politely, in one place", async () => {
   await panel(page).locator(".message").waitFor();
   const regions = () =>
     page.evaluate(() => {
-      const all = [...(document.querySelector("aw-chat")?.shadowRoot?.querySelectorAll("[role=status], [role=log], [aria-live]") ?? [])];
+      const all = [
+        ...(document.querySelector("aw-chat")?.shadowRoot?.querySelectorAll("[role=status], [role=log], [aria-live]") ??
+          []),
+      ];
       return all.map((region) => `${region.getAttribute("role")}: ${region.textContent}`);
     });
   // The user's own words, and what was there before, are not news.

@@ -99,7 +99,9 @@ it("a server that is killed while it sends has the message exactly once after it
     isHeld = false;
     await panel(page).getByText("You are offline.").waitFor();
     await server.start();
-    await until("it to be delivered", async () => (await message(page, "Sent once").getAttribute("class"))?.includes(" sent"));
+    await until("it to be delivered", async () =>
+      (await message(page, "Sent once").getAttribute("class"))?.includes(" sent"),
+    );
     expect(await message(page, "Sent once").count()).toBe(1);
     expect(await stage.sandbox.count(id, "Sent once")).toBe(1);
     await page.context().close();
@@ -129,7 +131,11 @@ it("a token that ends under fifty requests is renewed once, and nobody sees an e
   const [failed, reasons, status] = await page.evaluate(async () => {
     const { host } = window as unknown as { host: Host };
     const all = await Promise.allSettled(Array.from({ length: 50 }, () => host.client.conversations.refresh()));
-    return [all.filter(({ status }) => status === "rejected").length, host.reasons, host.client.connection.get().status];
+    return [
+      all.filter(({ status }) => status === "rejected").length,
+      host.reasons,
+      host.client.connection.get().status,
+    ];
   });
   expect([failed, reasons, status]).toEqual([0, ["initial", "rejected"], "online"]);
   expect(refused).toBe(50);
@@ -154,13 +160,17 @@ it("who signs in after another sees and keeps nothing of the other", async () =>
   page.on("request", (request) => made.push({ url: request.url(), token: request.headers().authorization ?? "" }));
   await page.evaluate(() => (window as unknown as { host: Host }).host.begin("boris"));
   await launcher(page).click();
-  await panel(page).getByRole("button", { name: /Payments/ }).waitFor();
+  await panel(page)
+    .getByRole("button", { name: /Payments/ })
+    .waitFor();
   await openAt(page, { screen: "conversations" });
   await panel(page).getByText("No conversations yet.").waitFor();
   // Not even the address of the other's conversation gives anything away.
   await openAt(page, { screen: "thread", id });
   await panel(page).getByText("This conversation is no longer there.").waitFor();
-  const everything = await page.evaluate(() => document.documentElement.outerHTML + document.querySelector("aw-chat")?.shadowRoot?.innerHTML);
+  const everything = await page.evaluate(
+    () => document.documentElement.outerHTML + document.querySelector("aw-chat")?.shadowRoot?.innerHTML,
+  );
   expect(everything + (await kept())).not.toContain(words);
   const subjects = made.flatMap(({ token }) => (token ? JSON.parse(atob(token.split(".")[1] ?? "")).sub : []));
   expect(new Set(subjects)).toEqual(new Set(["boris"]));

@@ -36,8 +36,10 @@ export async function live(stage: Stage, user: string): Promise<Life> {
   await stage.act({ act: "reply", conversation: ticket, body: "<p>The bank has it.</p>" });
   await stage.act({ act: "move_ticket", ticket: resolved, state: "Resolved" });
   await until("all of it to be there", async () => {
-    const state = async (id: string) => (await stage.api<{ state: string }>(user, "GET", `/api/conversations/${id}`)).state;
-    const status = async (id: string) => (await stage.api<{ status: string }>(user, "GET", `/api/tickets/${id}`)).status;
+    const state = async (id: string) =>
+      (await stage.api<{ state: string }>(user, "GET", `/api/conversations/${id}`)).state;
+    const status = async (id: string) =>
+      (await stage.api<{ status: string }>(user, "GET", `/api/tickets/${id}`)).status;
     const { messages } = await stage.api<{ messages: unknown[] }>(user, "GET", `/api/conversations/${open}`);
     const all = [await state(closed), await state(snoozed), await status(resolved), messages.length];
     return String(all) === "closed,snoozed,resolved,3";
@@ -63,7 +65,7 @@ export interface Scene {
   faults?: [glob: string, handler: (route: Route) => Promise<void>][];
   route: (life: Life) => Record<string, unknown>;
   shown: string;
-  then?: (page: Page) => Promise<void>;
+  next?: (page: Page) => Promise<void>;
 }
 
 const press = (selector: string) => async (page: Page) => panel(page).locator(selector).first().click();
@@ -80,13 +82,13 @@ export const SCENES: Scene[] = [
     name: "thread-end",
     route: ({ open }) => ({ screen: "thread", id: open }),
     shown: ".message",
-    then: press(".bar .button"),
+    next: press(".bar .button"),
   },
   {
     name: "thread-files",
     route: ({ open }) => ({ screen: "thread", id: open }),
     shown: ".message",
-    async then(page) {
+    async next(page) {
       const files = [
         { name: "my receipt with quite a long name.png", mimeType: "image/png", buffer: png() },
         { name: "run.exe", mimeType: "application/x-msdownload", buffer: Buffer.from("MZ") },
@@ -100,36 +102,69 @@ export const SCENES: Scene[] = [
     faults: [["**/reply", fails(400)]],
     route: ({ open }) => ({ screen: "thread", id: open }),
     shown: ".message",
-    async then(page) {
+    async next(page) {
       await panel(page).locator("textarea").fill("Are you there?");
       await panel(page).locator("textarea").press("Enter");
       await panel(page).locator(".message.failed").waitFor();
     },
   },
   { name: "thread-gone", route: () => ({ screen: "thread", id: "404" }), shown: ".state .button" },
-  { name: "viewer", route: ({ open }) => ({ screen: "thread", id: open }), shown: ".thumbnail", then: press(".thumbnail") },
+  {
+    name: "viewer",
+    route: ({ open }) => ({ screen: "thread", id: open }),
+    shown: ".thumbnail",
+    next: press(".thumbnail"),
+  },
   { name: "tickets", route: () => ({ screen: "tickets" }), shown: ".list .row" },
   {
     name: "tickets-none",
     route: () => ({ screen: "tickets" }),
     shown: ".list .row",
-    async then(page) {
+    async next(page) {
       await panel(page).locator("input[type=search]").fill("999999");
       await panel(page).locator(".state").waitFor();
     },
   },
   { name: "ticket", route: ({ ticket }) => ({ screen: "ticket", id: ticket }), shown: ".timeline" },
   { name: "ticket-resolved", route: ({ resolved }) => ({ screen: "ticket", id: resolved }), shown: ".notice" },
-  { name: "csat", route: ({ closed }) => ({ screen: "csat", conversationId: closed }), shown: ".stars", then: press(".star:nth-child(4)") },
-  { name: "csat-missing", route: ({ closed }) => ({ screen: "csat", conversationId: closed }), shown: ".stars", then: press(".main") },
+  {
+    name: "csat",
+    route: ({ closed }) => ({ screen: "csat", conversationId: closed }),
+    shown: ".stars",
+    next: press(".star:nth-child(4)"),
+  },
+  {
+    name: "csat-missing",
+    route: ({ closed }) => ({ screen: "csat", conversationId: closed }),
+    shown: ".stars",
+    next: press(".main"),
+  },
   { name: "complaint", route: () => ({ screen: "complaint" }), shown: "form" },
-  { name: "complaint-wrong", route: () => ({ screen: "complaint" }), shown: "form", then: press("form .main") },
+  { name: "complaint-wrong", route: () => ({ screen: "complaint" }), shown: "form", next: press("form .main") },
   { name: "settings", route: () => ({ screen: "settings" }), shown: ".switch" },
   { name: "home-loading", faults: [["**/api/config", never]], route: () => ({ screen: "home" }), shown: ".spinner" },
   { name: "home-error", faults: [["**/api/config", fails(502)]], route: () => ({ screen: "home" }), shown: ".state" },
-  { name: "conversations-limited", faults: [["**/api/conversations?", fails(429, { "Retry-After": "42" })], ["**/api/conversations", fails(429, { "Retry-After": "42" })]], route: () => ({ screen: "conversations" }), shown: ".connection" },
-  { name: "tickets-error", faults: [["**/api/tickets*", fails(502)]], route: () => ({ screen: "tickets" }), shown: ".state" },
-  { name: "settings-offline", faults: [["**/api/**", (route) => route.abort("internetdisconnected")]], route: () => ({ screen: "settings" }), shown: ".connection" },
+  {
+    name: "conversations-limited",
+    faults: [
+      ["**/api/conversations?", fails(429, { "Retry-After": "42" })],
+      ["**/api/conversations", fails(429, { "Retry-After": "42" })],
+    ],
+    route: () => ({ screen: "conversations" }),
+    shown: ".connection",
+  },
+  {
+    name: "tickets-error",
+    faults: [["**/api/tickets*", fails(502)]],
+    route: () => ({ screen: "tickets" }),
+    shown: ".state",
+  },
+  {
+    name: "settings-offline",
+    faults: [["**/api/**", (route) => route.abort("internetdisconnected")]],
+    route: () => ({ screen: "settings" }),
+    shown: ".connection",
+  },
 ];
 
 /** Those of a user who has nothing yet. */
@@ -143,5 +178,5 @@ export async function set(page: Page, scene: Scene, life: Life): Promise<void> {
   for (const [glob, handler] of scene.faults ?? []) await page.route(glob, handler);
   await openAt(page, scene.route(life));
   await panel(page).locator(scene.shown).first().waitFor();
-  await scene.then?.(page);
+  await scene.next?.(page);
 }

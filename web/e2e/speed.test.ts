@@ -54,7 +54,9 @@ interface Traced {
 function blockedMs(trace: Buffer): number {
   const { traceEvents: events } = JSON.parse(trace.toString()) as { traceEvents: Traced[] };
   const threads = new Set(
-    events.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain").map(({ pid, tid }) => `${pid} ${tid}`),
+    events
+      .filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain")
+      .map(({ pid, tid }) => `${pid} ${tid}`),
   );
   const tasks = events.filter(({ name, pid, tid }) => name.endsWith("RunTask") && threads.has(`${pid} ${tid}`));
   if (!tasks.length) throw new Error("nothing was traced");
@@ -98,7 +100,9 @@ it("on a slow phone the button is there in 1.5 s, the panel a second after a tap
   // Other work on the machine makes things slower, never faster.
   const best = (name: keyof Times) => Math.min(...all.map((times) => times[name]));
   const told = all.map(({ launcher, panel, blocked }) => `${launcher}/${panel}/${blocked}`).join(", ");
-  console.info(`4x CPU, 1.6 Mbps, 150 ms: launcher ${best("launcher")} ms, tap to panel ${best("panel")} ms, blocked ${best("blocked")} ms (each try: ${told})`);
+  console.info(
+    `4x CPU, 1.6 Mbps, 150 ms: launcher ${best("launcher")} ms, tap to panel ${best("panel")} ms, blocked ${best("blocked")} ms (each try: ${told})`,
+  );
   expect(best("launcher")).toBeLessThanOrEqual(1500);
   expect(best("panel")).toBeLessThanOrEqual(1000);
   expect(best("blocked")).toBeLessThanOrEqual(200);

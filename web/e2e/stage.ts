@@ -5,8 +5,8 @@ import { readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { crc32, deflateSync } from "node:zlib";
-import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import type { Route } from "@aw-chat/widget";
+import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { Awchat, Sandbox, signed, until } from "../packages/core/server-test/support.ts";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
@@ -96,7 +96,11 @@ export class Stage {
   static async open(): Promise<Stage> {
     const stage = new Stage();
     await stage.app.start();
-    stage.dev = new Awchat("dev", { CORS_ORIGINS: stage.app.url, RATE_LIMIT_BURST: "5000", RATE_LIMIT_PER_MINUTE: "60000" });
+    stage.dev = new Awchat("dev", {
+      CORS_ORIGINS: stage.app.url,
+      RATE_LIMIT_BURST: "5000",
+      RATE_LIMIT_PER_MINUTE: "60000",
+    });
     await stage.dev.start();
     stage.app.chat = stage.dev.url;
     stage.sandbox = await Sandbox.of(stage.dev);
@@ -127,8 +131,15 @@ export class Stage {
 
   /** A request of a user's own, beside the widget. */
   async api<T = { id: string }>(user: string, method: string, path: string, body?: unknown): Promise<T> {
-    const headers = { Authorization: `Bearer ${signed(this.app.secret, user, 600)}`, "Content-Type": "application/json" };
-    const answer = await fetch(this.app.chat + path, { method, headers, body: body && JSON.stringify(body) } as RequestInit);
+    const headers = {
+      Authorization: `Bearer ${signed(this.app.secret, user, 600)}`,
+      "Content-Type": "application/json",
+    };
+    const answer = await fetch(this.app.chat + path, {
+      method,
+      headers,
+      body: body && JSON.stringify(body),
+    } as RequestInit);
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
     return (answer.status === 204 ? null : await answer.json()) as T;
   }
@@ -146,7 +157,11 @@ export class Stage {
   /** The operator does something. */
   async act(act: Record<string, unknown>): Promise<Record<string, string>> {
     const headers = { "Content-Type": "application/json" };
-    const answer = await fetch(`${this.sandbox.url}/_sandbox/act`, { method: "POST", headers, body: JSON.stringify(act) });
+    const answer = await fetch(`${this.sandbox.url}/_sandbox/act`, {
+      method: "POST",
+      headers,
+      body: JSON.stringify(act),
+    });
     if (!answer.ok) throw new Error(await answer.text());
     return (await answer.json()) as Record<string, string>;
   }
@@ -195,7 +210,8 @@ export function png(width = 320, height = 200, isLarge = false): Buffer {
   header.set([8, 2], 8);
   const rows = Array.from({ length: height }, (_, y) => {
     const row = isLarge ? randomBytes(1 + 3 * width) : Buffer.alloc(1 + 3 * width);
-    if (!isLarge) for (let x = 0; x < width; x += 1) row.set([40 + (x * 160) / width, 120, 90 + (y * 160) / height], 1 + 3 * x);
+    if (!isLarge)
+      for (let x = 0; x < width; x += 1) row.set([40 + (x * 160) / width, 120, 90 + (y * 160) / height], 1 + 3 * x);
     row[0] = 0;
     return row;
   });

@@ -36,7 +36,11 @@ it("a user begins by topic, and the operator's answer is there within a second",
   // The first poll tells that the server holds polls back; from the next on it does.
   await until("a poll that waits", () => stage.isPolling(page));
   const before = Date.now();
-  await stage.act({ act: "reply", conversation: id, body: '<p>On its <b>way</b>: <a href="https://bank.example">see</a></p>' });
+  await stage.act({
+    act: "reply",
+    conversation: id,
+    body: '<p>On its <b>way</b>: <a href="https://bank.example">see</a></p>',
+  });
   await message(page, "On its way").waitFor();
   const took = Date.now() - before;
   console.info(`an operator's answer was on the screen after ${took} ms`);
@@ -49,9 +53,15 @@ it("a user begins by topic, and the operator's answer is there within a second",
   await composer(page).pressSequentially("you");
   await composer(page).press("Enter");
   await message(page, "Thank\nyou").waitFor();
-  await until("it to be delivered", async () => (await message(page, "Thank").locator(".meta").textContent())?.match(/^\S+ ?[AP]?M?$/));
+  await until("it to be delivered", async () =>
+    (await message(page, "Thank").locator(".meta").textContent())?.match(/^\S+ ?[AP]?M?$/),
+  );
   const { messages } = await stage.api<{ messages: { body: string }[] }>("ada", "GET", `/api/conversations/${id}`);
-  expect(messages.map(({ body }) => body)).toEqual(["Where is my refund?", "On its way: see (https://bank.example)", "Thank\nyou"]);
+  expect(messages.map(({ body }) => body)).toEqual([
+    "Where is my refund?",
+    "On its way: see (https://bank.example)",
+    "Thank\nyou",
+  ]);
   // Closed, the button counts what comes; opened, it is where it was, and read.
   await button(page, "Close support chat").click();
   await stage.notify(page, "ada", id, "<p>You are welcome.</p>");
@@ -73,7 +83,12 @@ it("a picture is uploaded with progress, or given up, sent, and looked at", asyn
   // Half a megabyte a second: there is something to see.
   const network = await page.context().newCDPSession(page);
   const speed = (bytes: number) =>
-    network.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: bytes });
+    network.send("Network.emulateNetworkConditions", {
+      offline: false,
+      latency: 0,
+      downloadThroughput: -1,
+      uploadThroughput: bytes,
+    });
   await network.send("Network.enable");
   await speed(500_000);
   const input = panel(page).locator("input[type=file]");
@@ -99,14 +114,18 @@ it("a picture is uploaded with progress, or given up, sent, and looked at", asyn
   await button(page, "Send").click();
   const picture = panel(page).locator(".thumbnail img");
   await picture.waitFor();
-  expect(await until("the picture to be loaded", () => picture.evaluate((image: HTMLImageElement) => image.naturalWidth))).toBe(320);
+  expect(
+    await until("the picture to be loaded", () => picture.evaluate((image: HTMLImageElement) => image.naturalWidth)),
+  ).toBe(320);
   const opener = button(page, "Open shot.png");
   await opener.click();
   expect(await panel(page).getByRole("heading", { level: 2 }).textContent()).toBe("shot.png");
   await button(page, "shot.png: Make it larger").click();
   expect(await button(page, "shot.png: Make it fit").getAttribute("aria-pressed")).toBe("true");
   await page.keyboard.press("Escape");
-  expect(await opener.evaluate((element) => (element.getRootNode() as ShadowRoot).activeElement === element)).toBe(true);
+  expect(await opener.evaluate((element) => (element.getRootNode() as ShadowRoot).activeElement === element)).toBe(
+    true,
+  );
   await button(page, "Open note.txt").click();
   const link = panel(page).getByRole("link", { name: "Download" });
   expect(await (await fetch((await link.getAttribute("href")) ?? "")).text()).toBe("words");
@@ -121,7 +140,10 @@ it("a conversation that is ended asks for a rating, once", async () => {
   await button(page, "End conversation").click();
   await button(page, "Cancel").click();
   await button(page, "End conversation").click();
-  await panel(page).getByRole("group", { name: "End this conversation?" }).getByRole("button", { name: "End conversation" }).click();
+  await panel(page)
+    .getByRole("group", { name: "End this conversation?" })
+    .getByRole("button", { name: "End conversation" })
+    .click();
   await button(page, "Send rating").click();
   await panel(page).getByText("Choose one to five stars.").waitFor();
   await panel(page).locator(".star").nth(3).click();
@@ -195,7 +217,9 @@ it("a complaint is taken once it says enough, and switches are kept", async () =
     return !kept.ticketUpdates;
   });
   // What the server does not take is taken back.
-  await page.route("**/api/settings/notifications", (route) => route.fulfill({ status: 500, json: {}, headers: { "Access-Control-Allow-Origin": "*" } }));
+  await page.route("**/api/settings/notifications", (route) =>
+    route.fulfill({ status: 500, json: {}, headers: { "Access-Control-Allow-Origin": "*" } }),
+  );
   await panel(page).getByRole("switch", { name: "Messages in chats" }).click();
   await panel(page).getByText("That could not be saved.").waitFor();
   expect(await panel(page).getByRole("switch", { name: "Messages in chats" }).isChecked()).toBe(true);

@@ -1,5 +1,5 @@
 // Writes a .br and a .gz beside each file that the server sends: it has no need to compress by itself.
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 
 const dist = new URL("dist/", import.meta.url);

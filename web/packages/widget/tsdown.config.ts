@@ -44,8 +44,14 @@ export default defineConfig({
     // The client in two, what it begins with and what it loads by itself; and so the panel.
     codeSplitting: {
       groups: [
-        { name: "core", test: /core.src.(?!extras|outbox|feedback|files|requests|telegram)|widget.src.core|rolldown.runtime/ },
-        { name: "app", test: /preact|widget.src.(app|shell|composer|messages|parts|router|scroll|text|view|i18n|strings.en|screens.(begin|conversations|home|thread|viewer)|style|screens.css)/ },
+        {
+          name: "core",
+          test: /core.src.(?!extras|outbox|feedback|files|requests|telegram)|widget.src.core|rolldown.runtime/,
+        },
+        {
+          name: "app",
+          test: /preact|widget.src.(app|shell|composer|messages|parts|router|scroll|text|view|i18n|strings.en|screens.(begin|conversations|home|thread|viewer)|style|screens.css)/,
+        },
       ],
     },
   },

@@ -5,9 +5,9 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { createLanguage, type Locale, type Strings } from "./i18n.ts";
 import { createRouter, type Route, type Router } from "./router.ts";
+import screensCss from "./screens.css?inline";
 import { Shell } from "./shell.tsx";
 import css from "./style.css?inline";
-import screensCss from "./screens.css?inline";
 import { type App, AppContext, type Mode, type Notices, useLoad } from "./view.ts";
 
 export { stringsOf } from "./i18n.ts";

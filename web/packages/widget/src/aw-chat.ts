@@ -187,7 +187,10 @@ export class AwChatElement extends Base {
     this.#button.setAttribute("aria-haspopup", "dialog");
     this.#button.addEventListener("click", () => this.toggle());
     for (const sign of ["pointerenter", "focus", "touchstart"]) {
-      this.#button.addEventListener(sign, () => void import("./app.tsx").catch(() => {}), { once: true, passive: true });
+      this.#button.addEventListener(sign, () => void import("./app.tsx").catch(() => {}), {
+        once: true,
+        passive: true,
+      });
     }
     root.append(this.#button, this.#status);
     this.#root = root;
@@ -225,7 +228,8 @@ export class AwChatElement extends Base {
     const given = this.client;
     const userScope = this.getAttribute("user-scope");
     const serverUrl = this.getAttribute("server-url") ?? import.meta.url.replace(/\/widget\/.*$/, "");
-    if (!given && (!getToken || !userScope)) throw new Error("<aw-chat>: getToken and userScope, or client, must be set");
+    if (!given && (!getToken || !userScope))
+      throw new Error("<aw-chat>: getToken and userScope, or client, must be set");
     const { createAwChat } = await import("./core.ts");
     const chat = given ?? createAwChat({ serverUrl, getToken: getToken as GetToken, userScope: userScope ?? "" });
     const offs = [
@@ -252,7 +256,8 @@ export class AwChatElement extends Base {
     const button = this.#button;
     button.classList.add("busy");
     try {
-      const panel = await (this.#panel ??= this.#makePanel());
+      this.#panel ??= this.#makePanel();
+      const panel = await this.#panel;
       if (!this.isOpen) return;
       panel.show(this.#route);
       this.#route = null;
@@ -338,8 +343,8 @@ function install(): void {
   const page = window as unknown as { AWChat?: { (...call: Call): unknown; q?: Call[] } };
   const waiting = page.AWChat?.q ?? [];
   const call = (...[method, argument]: Call) => {
-    let element = document.querySelector<AwChatElement>("aw-chat");
-    if (!element) document.body.append((element = document.createElement("aw-chat") as AwChatElement));
+    const element = document.querySelector("aw-chat") ?? document.createElement("aw-chat");
+    if (!element.isConnected) document.body.append(element);
     return element[method](argument as never);
   };
   page.AWChat = call;

@@ -65,7 +65,17 @@ function Delivery({ message, mending }: { message: ThreadMessage; mending: Mendi
 
 type Shown = Message & Partial<Pick<ThreadMessage, "key" | "delivery" | "fileNames">>;
 
-function Bubble({ message, isFirst, isLast, mending }: { message: Shown; isFirst: boolean; isLast: boolean; mending?: Mending | undefined }) {
+function Bubble({
+  message,
+  isFirst,
+  isLast,
+  mending,
+}: {
+  message: Shown;
+  isFirst: boolean;
+  isLast: boolean;
+  mending?: Mending | undefined;
+}) {
   const { language } = useApp();
   const { author, body, html, attachments, fileNames = [], redacted, createdAt, delivery = "sent" } = message;
   const name = author.name || language.t("support");

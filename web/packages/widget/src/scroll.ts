@@ -6,7 +6,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 const NEAR_PX = 48;
 
 export interface Tail {
-  area: RefObject<HTMLDivElement | null>;
+  area: RefObject<HTMLElement | null>;
   /** How many have come since the reader left the end. */
   unseen: number;
   toEnd(): void;
@@ -14,7 +14,7 @@ export interface Tail {
 
 /** `count` is how many there are; `isOwnLast` if the last is the reader's own, who wants to see it. */
 export function useTail(count: number, isOwnLast: boolean): Tail {
-  const area = useRef<HTMLDivElement>(null);
+  const area = useRef<HTMLElement>(null);
   const isAtEnd = useRef(true);
   const seen = useRef(0);
   const [unseen, setUnseen] = useState(0);

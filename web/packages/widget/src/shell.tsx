@@ -184,17 +184,20 @@ export function Shell({ isModal }: { isModal: boolean }) {
     } else if (event.key === "Tab" && isModal && panel.current) keepWithin(panel.current, event);
   }
 
+  const what = {
+    role: mode === "bubble" ? "dialog" : "region",
+    "aria-modal": isModal || undefined,
+    "aria-labelledby": "aw-title",
+    onKeyDown,
+  };
   return (
     <div
       ref={panel}
       class={`panel ${mode}`}
       part="panel"
-      role={mode === "bubble" ? "dialog" : "region"}
-      aria-modal={isModal ? true : undefined}
-      aria-labelledby="aw-title"
       dir={dir}
       lang={locale}
-      onKeyDown={onKeyDown}
+      {...what}
     >
       <header class="header" part="header">
         {stack.length > 1 && !hasBack && <IconButton icon="back" label={t("back")} onPress={router.back} />}

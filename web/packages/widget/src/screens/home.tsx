@@ -41,9 +41,7 @@ export function Home() {
                   <li key={main}>
                     <Row
                       title={labelOf(labels, locale, main)}
-                      onPress={() =>
-                        router.push(subs.length ? { screen: "topic", main } : { screen: "begin", main })
-                      }
+                      onPress={() => router.push(subs.length ? { screen: "topic", main } : { screen: "begin", main })}
                     />
                   </li>
                 ))}
@@ -76,10 +74,7 @@ export function SubTopics({ main }: { main: string }) {
         <ul class="card list" aria-label={t("home.topics")}>
           {topicOf(config, main)?.subs.map(({ sub, labels }) => (
             <li key={sub}>
-              <Row
-                title={labelOf(labels, locale, sub)}
-                onPress={() => router.push({ screen: "begin", main, sub })}
-              />
+              <Row title={labelOf(labels, locale, sub)} onPress={() => router.push({ screen: "begin", main, sub })} />
             </li>
           ))}
         </ul>

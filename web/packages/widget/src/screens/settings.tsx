@@ -46,6 +46,7 @@ export function Settings() {
               <input
                 type="checkbox"
                 role="switch"
+                aria-checked={value[name]}
                 checked={value[name]}
                 onChange={(event) => turn(name, event.currentTarget.checked)}
               />

@@ -129,9 +129,9 @@ export function Thread({ id }: { id: string }) {
     <div class="fill">
       <Bar thread={thread} state={shown.state} />
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls can be scrolled by keyboard. */}
-      <div class="grow scroll" ref={tail.area} role="region" aria-label={t("thread.messages")} tabIndex={0}>
+      <section class="grow scroll" ref={tail.area} aria-label={t("thread.messages")} tabIndex={0}>
         <div>{list()}</div>
-      </div>
+      </section>
       {tail.unseen > 0 && (
         <button class="pill" type="button" onClick={tail.toEnd}>
           {t("thread.new", { n: tail.unseen })}

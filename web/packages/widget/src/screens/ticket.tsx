@@ -19,11 +19,7 @@ function Timeline({ timeline }: Pick<Details, "timeline">) {
       <h3>{language.t("ticket.progress")}</h3>
       <ol class="timeline">
         {timeline.map(({ status, label, at }, n) => (
-          <li
-            key={`${at}${status}${n}`}
-            class={status}
-            aria-current={n === timeline.length - 1 ? "step" : undefined}
-          >
+          <li key={`${at}${status}${n}`} class={status} aria-current={n === timeline.length - 1 ? "step" : undefined}>
             <span dir="auto">{label}</span>
             <time class="faint">{language.full(at)}</time>
           </li>

@@ -50,12 +50,15 @@ export function Tickets() {
   const query = useRested(text.trim());
   const [later, setLater] = useState<{ tickets: TicketSummary[]; next: string | null } | null>(null);
   const more = useTask();
-  const found = useLoad(async (signal) => {
-    const list = await (query ? chat.tickets.search(query, { signal }) : chat.tickets.list({ signal }));
-    setLater(null);
-    if (query) announce(list.tickets.length ? t("tickets.found", { n: list.tickets.length }) : t("tickets.none"));
-    return list;
-  }, [query]);
+  const found = useLoad(
+    async (signal) => {
+      const list = await (query ? chat.tickets.search(query, { signal }) : chat.tickets.list({ signal }));
+      setLater(null);
+      if (query) announce(list.tickets.length ? t("tickets.found", { n: list.tickets.length }) : t("tickets.none"));
+      return list;
+    },
+    [query],
+  );
 
   const loadMore = (cursor: string) =>
     more.run(async (signal) => {

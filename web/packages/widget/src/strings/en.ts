@@ -128,7 +128,10 @@ export const en = {
 
   "net.offline": "You are offline. What you write is sent when you are back.",
   "net.degraded": "Support is temporarily unavailable. We keep trying.",
-  "net.limited": { one: "Too many requests. Going on in {n} second.", other: "Too many requests. Going on in {n} seconds." },
+  "net.limited": {
+    one: "Too many requests. Going on in {n} second.",
+    other: "Too many requests. Going on in {n} seconds.",
+  },
   "net.signedOut": "You are signed out.",
   "net.signIn": "Sign in again",
 
