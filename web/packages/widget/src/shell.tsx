@@ -185,20 +185,13 @@ export function Shell({ isModal }: { isModal: boolean }) {
   }
 
   const what = {
-    role: mode === "bubble" ? "dialog" : "region",
+    role: mode === "bubble" ? ("dialog" as const) : ("region" as const),
     "aria-modal": isModal || undefined,
     "aria-labelledby": "aw-title",
     onKeyDown,
   };
   return (
-    <div
-      ref={panel}
-      class={`panel ${mode}`}
-      part="panel"
-      dir={dir}
-      lang={locale}
-      {...what}
-    >
+    <div ref={panel} class={`panel ${mode}`} part="panel" dir={dir} lang={locale} {...what}>
       <header class="header" part="header">
         {stack.length > 1 && !hasBack && <IconButton icon="back" label={t("back")} onPress={router.back} />}
         <h2 id="aw-title" ref={heading} tabIndex={-1} dir="auto">
