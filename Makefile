@@ -1,8 +1,15 @@
-.PHONY: run test soak fmt
+.PHONY: run web test soak fmt
 
 # The server, a stand-in for Intercom and a demo page, in a debug build: the first start compiles in the least time.
-run:
+run: web
 	cargo run -p awchat -- dev
+
+# The web packages, where they have not been built since they were last changed: the server carries the widget.
+WIDGET := web/packages/widget/dist/index.html
+web: $(WIDGET)
+$(WIDGET): package-lock.json $(shell find web/packages -type f -not -path '*/dist/*' -not -path '*/node_modules/*')
+	npm ci --no-audit --no-fund
+	@touch $@
 
 # Installs what the checks need, then runs them all. What CI runs.
 test:

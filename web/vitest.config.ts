@@ -8,9 +8,11 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^@aw-chat\/(core|react)$/, replacement: `${packages}$1/src/index.ts` },
+      { find: /^@aw-chat\/widget$/, replacement: `${packages}widget/src/aw-chat.ts` },
       { find: /^@aw-chat\/core\/(.+)$/, replacement: `${packages}core/src/$1.ts` },
     ],
   },
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   test: {
     root: new URL(".", import.meta.url).pathname,
     include: ["packages/*/test/**/*.test.{ts,tsx}"],
