@@ -22,7 +22,7 @@ const ARGS = [
 const DEV_SECRET = "dev-only-session-secret-known-to-everybody";
 
 /** The app: its page, its script, and its backend that signs tokens. Another origin than the server's. */
-class AppServer {
+export class AppServer {
   readonly #server: Server;
   /** The server whose widget the page has. */
   chat = "";
@@ -39,7 +39,8 @@ class AppServer {
         say("text/plain", signed(this.secret, searchParams.get("user") ?? "", life));
       } else if (pathname === "/host.js") {
         say("text/javascript", readFileSync(new URL("host.js", import.meta.url), "utf8"));
-      } else say("text/html", this.#page(), { "Content-Security-Policy": this.#policy() });
+      } else if (pathname === "/frame") say("text/html", this.#frame());
+      else say("text/html", this.#page(), { "Content-Security-Policy": this.#policy() });
     });
   }
 
@@ -56,6 +57,17 @@ class AppServer {
   /** No inline style or script, and no HTML made of strings. */
   #policy(): string {
     return `default-src 'none'; script-src 'self' ${this.chat}; connect-src 'self' ${this.chat}; img-src ${this.chat} data:; media-src ${this.chat}; style-src 'none'; require-trusted-types-for 'script'; trusted-types 'none'`;
+  }
+
+  /** A page that has the chat's own page in a frame, and gives it tokens. */
+  #frame(): string {
+    return `<!doctype html><title>An app</title><iframe src="${this.chat}/widget/" width="400" height="600"></iframe>
+<script>addEventListener("message", async ({ source, data, origin }) => {
+  if (origin !== "${this.chat}" || data.type !== "aw-get-token") return;
+  const userScope = new URLSearchParams(location.search).get("user");
+  const token = await (await fetch("/token?user=" + userScope)).text();
+  source.postMessage({ type: "aw-token", id: data.id, token, userScope }, origin);
+});</script>`;
   }
 
   #page(): string {

@@ -178,12 +178,12 @@ export function Row({
         </span>
       )}
       <span class="row-text">
-        <span class="row-title" dir="auto">
-          {title}
+        <span class="row-title">
+          <bdi>{title}</bdi>
         </span>
         {detail && (
-          <span class="row-detail" dir="auto">
-            {detail}
+          <span class="row-detail">
+            <bdi>{detail}</bdi>
           </span>
         )}
       </span>

@@ -20,7 +20,7 @@ function Timeline({ timeline }: Pick<Details, "timeline">) {
       <ol class="timeline">
         {timeline.map(({ status, label, at }, n) => (
           <li key={`${at}${status}${n}`} class={status} aria-current={n === timeline.length - 1 ? "step" : undefined}>
-            <span dir="auto">{label}</span>
+            <bdi>{label}</bdi>
             <time class="faint">{language.full(at)}</time>
           </li>
         ))}
@@ -70,8 +70,8 @@ export function Ticket({ id }: { id: string }) {
               <bdi>{reference}</bdi>
               <StatusChip status={status} label={statusLabel} />
             </p>
-            <h3 class="ticket-title" dir="auto">
-              {title}
+            <h3 class="ticket-title">
+              <bdi>{title}</bdi>
             </h3>
             {description && (
               <p class="description" dir="auto">

@@ -68,7 +68,7 @@ export const ru: Strings = {
   "message.discard": "Удалить",
 
   "write.label": "Ваше сообщение",
-  "write.hint": "Напишите сообщение",
+  "write.hint": "Сообщение",
   "write.send": "Отправить",
   "write.attach": "Приложить файлы",
   "write.drop": "Отпустите файлы, чтобы приложить их",
