@@ -41,7 +41,7 @@ impl Reader<'_> {
         match fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| parse(&text)) {
             Ok(topics) => topics,
             Err(why) => {
-                self.problem("TOPICS_FILE", format!("must name a file of topics (docs/operations.md): {why}"));
+                self.problem("TOPICS_FILE", format!("must name a file of topics (docs/guide.md): {why}"));
                 Vec::new()
             }
         }
