@@ -14,6 +14,7 @@ use crate::Settings;
 use crate::exchange::{Answer, Request};
 use crate::faults::Rules;
 use crate::openapi::Document;
+use crate::phones::Network;
 use crate::rest;
 use crate::webhooks::Hooks;
 use crate::world::{Download, World};
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     pub(crate) document: Option<Arc<Document>>,
     pub(crate) hooks: Hooks,
     pub(crate) client: reqwest::Client,
+    pub(crate) network: Arc<Network>,
     world: Mutex<World>,
     rules: Mutex<Rules>,
     log: Mutex<Log>,
@@ -71,6 +73,7 @@ impl Core {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self {
             world: Mutex::new(World::new(&settings, &url)),
+            network: Arc::new(Network::new(&settings, &url)),
             settings,
             url,
             document,
@@ -174,6 +177,14 @@ impl Core {
     pub(crate) fn rate_limited(&self) -> Answer {
         let message = format!("Exceeded rate limit of {} in 10_seconds", self.settings.rate_limit_per_10s);
         Answer::refusal(429, "rate_limit_exceeded", message)
+    }
+
+    /// 429 as in a window that ends in so many seconds.
+    pub(crate) fn rate_limited_for(&self, seconds: i64) -> Answer {
+        self.rate_limited()
+            .with("x-ratelimit-limit", self.settings.rate_limit_per_10s.to_string())
+            .with("x-ratelimit-remaining", "0")
+            .with("x-ratelimit-reset", (now_ms().div_euclid(1000) + seconds).to_string())
     }
 
     /// Counts a call: what remains in this window of ten seconds (None: nothing was left), and when it ends, in Unix seconds.

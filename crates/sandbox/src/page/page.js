@@ -1,7 +1,7 @@
 // The operator's inbox. Polls once a second; whatever users wrote goes through textContent only.
 
-const at = (id) => document.getElementById(id);
-const EVERY_MS = 1000;
+import { ask, at, complain, element, fit, keepUp, showLink, timeOf } from "./dom.js";
+
 const FAULTS = [
   [
     "The answer is lost, the message is not",
@@ -23,31 +23,16 @@ const FAULTS = [
   ["Webhooks come 10 s late", { kind: "late", ms: 10000 }],
   ["Webhooks overtake each other", { kind: "reorder", probability: 0.5 }],
   ["Forged webhooks", { kind: "forge" }],
+  ["FCM answers 503", { kind: "error", status: 503, path: "/v1/projects/*" }],
+  ["A push arrives, its answer does not", { kind: "lost_answer", path: "/v1/projects/*", times: 1 }],
+  ["Google gives no tokens", { kind: "error", status: 500, path: "/token" }],
+  ["Telegram is silent for 15 s", { kind: "hang", ms: 15000, path: "/bot*", times: 1 }],
+  ["Telegram says 429, try again in 5 s", { kind: "rate_limit", reset_after_s: 5, path: "/bot*", times: 10 }],
 ];
 
 let chosen = null;
 // The conversation a new ticket is made of; null: of none.
 let converting = null;
-const drawn = new WeakMap();
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-async function ask(method, path, body) {
-  const options = { method, headers: {} };
-  if (body !== undefined) {
-    options.headers["content-type"] = "application/json";
-    options.body = JSON.stringify(body);
-  }
-  const answer = await fetch(`/_sandbox/${path}`, options);
-  const json = await answer.json();
-  if (!answer.ok) throw new Error(json.error || `status ${answer.status}`);
-  return json;
-}
 
 async function act(what) {
   try {
@@ -56,11 +41,7 @@ async function act(what) {
     await refresh();
     return done;
   } catch (error) {
-    at("trouble").textContent = error.message;
-    at("trouble").hidden = false;
-    setTimeout(() => {
-      at("trouble").hidden = true;
-    }, 4000);
+    complain(error);
     return null;
   }
 }
@@ -72,25 +53,7 @@ function toHtml(text) {
 }
 
 const person = (contact) => (contact && (contact.name || contact.external_id || contact.id)) || "Somebody";
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-
-// Makes the children of a list fit the items, touching only what changed: a reader's focus stays, and what a screen reader has
-// announced is not announced again.
-function fit(list, items, make) {
-  items.forEach((item, index) => {
-    const text = asText(item);
-    const old = list.children[index];
-    if (old && drawn.get(old) === text) return;
-    const made = make(item);
-    drawn.set(made, text);
-    if (old) old.replaceWith(made);
-    else list.append(made);
-  });
-  while (list.children.length > items.length) list.lastChild.remove();
-}
-
-// Addresses of files are signed anew each time; that alone is no change.
-const asText = (item) => JSON.stringify(item, (key, value) => (key === "url" && value ? value.split("?")[0] : value));
+const clock = (seconds) => timeOf(seconds * 1000);
 
 // Makes the options of a choice; their values are ids.
 function fill(select, items, label) {
@@ -313,31 +276,21 @@ async function start(event) {
 
 /* Keeping up */
 
-async function refresh() {
-  const asked = chosen;
-  try {
-    const view = document.visibilityState === "visible" ? "?view=true" : "";
-    const [list, faults, thread] = await Promise.all([
-      ask("GET", "conversations"),
-      ask("GET", "faults"),
-      asked === null ? null : ask("GET", `conversations/${asked}${view}`).catch(() => null),
-    ]);
-    at("link").textContent = "live";
-    at("link").classList.remove("lost");
-    drawList(list);
-    drawFaults(faults);
-    if (asked !== chosen) return;
-    if (thread) drawThread(thread);
-    else if (asked !== null) choose(null);
-  } catch {
-    at("link").textContent = "no connection";
-    at("link").classList.add("lost");
-  }
-}
+const refresh = () => showLink(look);
 
-async function keepUp() {
-  await refresh();
-  setTimeout(keepUp, EVERY_MS);
+async function look() {
+  const asked = chosen;
+  const view = document.visibilityState === "visible" ? "?view=true" : "";
+  const [list, faults, thread] = await Promise.all([
+    ask("GET", "conversations"),
+    ask("GET", "faults"),
+    asked === null ? null : ask("GET", `conversations/${asked}${view}`).catch(() => null),
+  ]);
+  drawList(list);
+  drawFaults(faults);
+  if (asked !== chosen) return;
+  if (thread) drawThread(thread);
+  else if (asked !== null) choose(null);
 }
 
 at("composer").addEventListener("submit", (event) => {
@@ -391,4 +344,4 @@ at("fault-clear").addEventListener("click", async () => {
   await ask("DELETE", "faults");
   await refresh();
 });
-keepUp();
+keepUp(refresh);
