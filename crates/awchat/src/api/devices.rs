@@ -68,10 +68,8 @@ fn is_own_telegram_id(app: &App, user: &User, token: &str, init_data: Option<&st
     let is_of_session = user.telegram_id.as_deref() == Some(token);
     let not_own = || Error::Validation("token: must be the caller's own Telegram user id".to_owned());
     let proof = match (init_data, &app.config.push.telegram_bot_token) {
-        (Some(init_data), Some(bot_token)) => {
-            init_data::user(init_data, bot_token, app.clock.now_s(), INIT_DATA_AGE_S)
-                .map_err(|why| Error::Validation(format!("initData: {why}")))
-        }
+        (Some(init_data), Some(bot_token)) => init_data::user(init_data, bot_token, app.clock.now_s(), INIT_DATA_AGE_S)
+            .map_err(|why| Error::Validation(format!("initData: {why}"))),
         _ => Err(not_own()),
     };
     match proof {

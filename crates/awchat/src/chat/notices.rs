@@ -42,10 +42,8 @@ pub(super) struct Coming<'a> {
 
 /// An operator's message, stored at `position`.
 pub(super) fn of_message(put: &Put, position: i64) -> Option<Told> {
-    let tells = put.kind == PutKind::New
-        && !put.hidden
-        && !put.message.redacted
-        && put.message.author.kind != AuthorKind::User;
+    let tells =
+        put.kind == PutKind::New && !put.hidden && !put.message.redacted && put.message.author.kind != AuthorKind::User;
     tells.then(|| Told { kind: Kind::Chat, reason: put.message.id.clone(), position, at: put.message.created_at })
 }
 

@@ -29,8 +29,8 @@ pub mod pace;
 mod telegram;
 pub mod words;
 
-use decide::{ATTEMPTS, Facts, TOLD_WITHIN_MS, Verdict, backoff_ms, decide};
 pub use decide::Looks;
+use decide::{ATTEMPTS, Facts, TOLD_WITHIN_MS, Verdict, backoff_ms, decide};
 use fcm::{Fcm, Outcome};
 use flights::{Flight, Flights};
 use pace::Pace;

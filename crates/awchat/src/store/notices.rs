@@ -144,13 +144,7 @@ impl Store {
 
     /// Takes at most `most` piles whose time has come, those that have waited longest first, and keeps others off them
     /// until `until_ms`. What came since of a pile that is being sent waits for its end.
-    pub async fn lease_piles(
-        &self,
-        platform: Platform,
-        now_ms: i64,
-        until_ms: i64,
-        most: usize,
-    ) -> Result<Vec<Pile>> {
+    pub async fn lease_piles(&self, platform: Platform, now_ms: i64, until_ms: i64, most: usize) -> Result<Vec<Pile>> {
         let rows: Vec<Row> = sqlx::query_as(
             "update notice set leased_until_ms = $3, attempts = attempts + 1 where pile in (
                  select pile from notice
@@ -280,10 +274,7 @@ impl Store {
 
     /// Forgets what nobody has been told by now: what was written before `before_ms`.
     pub async fn forget_notices(&self, before_ms: i64) -> Result<()> {
-        sqlx::query("delete from notice where created_ms < $1")
-            .bind(before_ms)
-            .execute(&self.write)
-            .await?;
+        sqlx::query("delete from notice where created_ms < $1").bind(before_ms).execute(&self.write).await?;
         Ok(())
     }
 }

@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_of_fcm_costs_no_token() {
-        for (status, body) in [(404, &b"<html>"[..]), (400, b""), (403, b"null"), (302, b"{}"), (400, b"{\"error\":7}")] {
+        for (status, body) in [(404, &b"<html>"[..]), (400, b""), (403, b"null"), (302, b"{}"), (400, b"{\"error\":7}")]
+        {
             assert!(matches!(outcome(status, None, body), Outcome::Refused(_)), "{status}");
         }
         assert_eq!(outcome(502, None, b"<html>"), Outcome::Later { after: None });
