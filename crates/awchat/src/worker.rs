@@ -1,5 +1,6 @@
 //! What happens without a request: webhooks are applied, jobs are done, old rows are forgotten.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -8,8 +9,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::files::ORPHAN_AGE;
-use crate::id::{ConversationId, UserId};
-use crate::push::Looks;
+use crate::push::{AskLooks, Looks};
 use crate::store::devices::Platform;
 
 /// Without a bell, how soon due work is noticed.
@@ -70,13 +70,16 @@ async fn step(app: &App, lane: Lane, shutdown: &CancellationToken) -> Result<boo
     match lane {
         Lane::Inbox => Ok(app.chat.apply_inbox().await? > 0),
         Lane::Jobs => Ok(app.chat.run_job().await? || app.chat.ask_about_watched().await?),
-        Lane::Push(platform) => app.push.tell(platform, &|user, id| looks(app, user, id), shutdown).await,
+        Lane::Push(platform) => app.push.tell(platform, &looks(app), shutdown).await,
     }
 }
 
-fn looks(app: &App, user: &UserId, id: &ConversationId) -> Looks {
-    let (waiting, polled_ms, shown) = app.chat.looks(user, id);
-    Looks { waiting, polled_ms, shown }
+fn looks(app: &App) -> AskLooks {
+    let chat = app.chat.clone();
+    Arc::new(move |user, id| {
+        let (waiting, polled_ms, shown) = chat.looks(user, id);
+        Looks { waiting, polled_ms, shown }
+    })
 }
 
 async fn lane(app: App, shutdown: CancellationToken, lane: Lane) {

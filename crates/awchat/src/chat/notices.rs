@@ -16,6 +16,8 @@ use crate::store::tickets::Change;
 
 /// What is older when it comes is told nobody.
 const FRESH_S: i64 = 15 * 60;
+/// How far Intercom's clock may be ahead of ours where a message is held against a first visit.
+const CLOCK_DIFFERENCE_S: i64 = 5;
 /// A ticket that is open again this soon after a word of its user's is so because of that.
 const OWN_DOING_S: i64 = 60;
 
@@ -58,7 +60,9 @@ fn of_change(change: &Change, position: i64) -> Option<Told> {
 fn is_fresh(at: i64, coming: &Coming<'_>, first_visit_ms: Option<i64>) -> bool {
     let is_young = coming.now_ms.div_euclid(1000) - at < FRESH_S;
     let may_be_history = coming.is_new && *coming.origin != Origin::Webhook;
-    is_young && (!may_be_history || first_visit_ms.is_some_and(|visit_ms| at > visit_ms.div_euclid(1000)))
+    is_young
+        && (!may_be_history
+            || first_visit_ms.is_some_and(|visit_ms| at > visit_ms.div_euclid(1000) + CLOCK_DIFFERENCE_S))
 }
 
 impl Chat {
@@ -172,8 +176,8 @@ mod tests {
             (FRESH_S, &Origin::Webhook, false, None, false),
             (0, &Origin::Webhook, true, None, true),
             (0, &answer, true, None, false),
-            (59, &answer, true, Some(visit_ms), true),
-            (60, &answer, true, Some(visit_ms), false),
+            (54, &answer, true, Some(visit_ms), true),
+            (55, &answer, true, Some(visit_ms), false),
             (-5, &answer, false, None, true),
         ] {
             let coming = Coming { origin, is_new, now_ms: NOW_S * 1000 };

@@ -5,12 +5,12 @@
 //! its own: what is down slows nothing else.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::FutureExt;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use quick_cache::sync::Cache;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::{Breaker, Circuit, Outcome as Went};
@@ -51,8 +51,12 @@ const TOLD: usize = 20_000;
 /// Until when Telegram wants to be left alone, across restarts.
 const PAUSED: &str = "telegram paused until";
 
-/// Tells users' devices what they are to be told.
-pub struct Push {
+/// Tells users' devices what they are to be told. A clone is a pointer.
+#[derive(Clone)]
+pub struct Push(Arc<Shared>);
+
+/// What a [`Push`] points to.
+pub struct Shared {
     store: Store,
     clock: Clock,
     fcm: Option<Lane<Fcm>>,
@@ -71,7 +75,15 @@ struct Lane<T> {
 }
 
 /// Whether a user looks at a conversation, as the caller knows.
-pub type AskLooks<'a> = &'a (dyn Fn(&UserId, &ConversationId) -> Looks + Send + Sync);
+pub type AskLooks = Arc<dyn Fn(&UserId, &ConversationId) -> Looks + Send + Sync>;
+
+impl Deref for Push {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
 
 impl fmt::Debug for Push {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,7 +122,7 @@ impl Push {
         store.recover_notices().await?;
         let mut pace = Pace::default();
         pace.pause(store.mark(PAUSED).await?.unwrap_or(0));
-        Ok(Self {
+        Ok(Self(Arc::new(Shared {
             store,
             clock,
             fcm,
@@ -120,7 +132,7 @@ impl Push {
             told: Cache::new(TOLD),
             preview: config.push.preview,
             ticket_prefix: config.ticket_prefix.clone(),
-        })
+        })))
     }
 
     /// The platforms whose devices can be told something.
@@ -152,9 +164,10 @@ impl Push {
     ///
     /// # Errors
     /// When the database fails: what was being sent is tried again when its lease is over, by FCM alone.
-    pub async fn tell(&self, platform: Platform, looks: AskLooks<'_>, stop: &CancellationToken) -> Result<bool> {
+    pub async fn tell(&self, platform: Platform, looks: &AskLooks, stop: &CancellationToken) -> Result<bool> {
         let mut did = false;
-        let mut flying = FuturesUnordered::new();
+        // Tasks, for each goes on while another waits for the database.
+        let mut flying = JoinSet::new();
         let mut last_call = std::pin::pin!(async {
             stop.cancelled().await;
             self.clock.sleep(LAST_CALL).await;
@@ -163,18 +176,21 @@ impl Push {
             if !stop.is_cancelled() {
                 for pile in self.take(platform, flying.len()).await? {
                     did = true;
-                    flying.push(self.told(platform, pile, looks));
+                    let (push, looks) = (self.clone(), looks.clone());
+                    flying.spawn(async move { push.told(platform, pile, &looks).await });
                 }
             }
             if flying.is_empty() {
                 return Ok(did);
             }
             tokio::select! {
-                Some(first) = flying.next() => {
+                Some(first) = flying.join_next() => {
                     let mut ends = vec![first];
-                    while let Some(Some(next)) = flying.next().now_or_never() {
+                    while let Some(next) = flying.try_join_next() {
                         ends.push(next);
                     }
+                    // What has panicked is tried again when its lease is over, by FCM alone.
+                    let ends: Vec<(Pile, End)> = ends.into_iter().filter_map(Result::ok).collect();
                     self.store.settle_piles(&ends).await?;
                 }
                 () = self.clock.sleep(LOOK) => {}
@@ -182,7 +198,9 @@ impl Push {
             }
         }
     }
+}
 
+impl Shared {
     /// Piles for the places that are free.
     async fn take(&self, platform: Platform, flying: usize) -> Result<Vec<Pile>> {
         let now_ms = self.clock.now_ms();
@@ -218,7 +236,7 @@ impl Push {
         if lane.circuit(self.clock.now_ms()) == Circuit::Closed { TELEGRAM_PLACES } else { 0 }
     }
 
-    async fn told(&self, platform: Platform, pile: Pile, looks: AskLooks<'_>) -> (Pile, End) {
+    async fn told(&self, platform: Platform, pile: Pile, looks: &AskLooks) -> (Pile, End) {
         let end = self.try_to_tell(platform, &pile, looks).await.unwrap_or_else(|error| {
             tracing::warn!(cause = ?error, "a notice could not be looked at, and will be again");
             self.later(10_000)
@@ -226,7 +244,7 @@ impl Push {
         (pile, end)
     }
 
-    async fn try_to_tell(&self, platform: Platform, pile: &Pile, looks: AskLooks<'_>) -> Result<End> {
+    async fn try_to_tell(&self, platform: Platform, pile: &Pile, looks: &AskLooks) -> Result<End> {
         let flight = self.flights.begin(&pile.device, &pile.user);
         let Some(target) = self.store.target(pile).await? else { return Ok(End::Done) };
         let now_ms = self.clock.now_ms();
