@@ -57,12 +57,14 @@ impl Chat {
         const BATCH: i64 = 64;
         let now_ms = self.clock.now_ms();
         let due = self.store.inbox_due(now_ms, BATCH).await?;
+        // Written down for all at once: what is applied twice after a crash is the same.
+        let mut done = Vec::new();
         for received in &due {
             match self.apply_webhook(&received.raw).await {
-                Ok(()) => self.store.inbox_done(&received.id).await?,
+                Ok(()) => done.push(received.id.as_str()),
                 Err(error) if received.attempts >= GIVE_UP => {
                     tracing::error!(cause = ?error, "webhook given up; the sweep brings what it was about");
-                    self.store.inbox_done(&received.id).await?;
+                    done.push(received.id.as_str());
                 }
                 Err(error) => {
                     tracing::warn!(attempts = received.attempts, cause = %error, "webhook not applied, will retry");
@@ -71,6 +73,7 @@ impl Chat {
                 }
             }
         }
+        self.store.inbox_done(&done).await?;
         Ok(due.len())
     }
 

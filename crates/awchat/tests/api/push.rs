@@ -258,7 +258,8 @@ async fn history_and_what_comes_late_is_not_told() {
     let known = ada.reads(&chat).await["messages"].as_array().map(Vec::len);
     world.operator().replies(&chat, "Old").await;
     world.clock.advance(16 * 60_000);
-    world.app.chat.sweep().await.expect("a sweep");
+    let id = awchat::id::ConversationId::parse(&chat).expect("an id");
+    world.app.chat.refresh(&id, awchat::intercom::Class::Sweep).await.expect("as a sweep asks for it");
     world.work().await;
     assert_eq!(ada.reads(&chat).await["messages"].as_array().map(Vec::len), known.map(|count| count + 1));
     assert_eq!(asked(&world, "fcm:ada"), 1, "what is a quarter of an hour old is told nobody");
