@@ -228,7 +228,7 @@ impl Shared {
         if lane.circuit(now_ms) == Circuit::HalfOpen {
             let went = match lane.service.probe().await {
                 telegram::Sent::NoAccess => Went::Auth,
-                telegram::Sent::NotSent | telegram::Sent::Unknown => Went::Failure,
+                telegram::Sent::Unreached | telegram::Sent::Unknown => Went::Failure,
                 _ => Went::Success,
             };
             lane.record(went, 0, self.clock.now_ms());
@@ -368,7 +368,7 @@ impl Shared {
         let now_ms = self.clock.now_ms();
         let went = match sent {
             telegram::Sent::NoAccess => Went::Auth,
-            telegram::Sent::NotSent | telegram::Sent::Unknown => Went::Failure,
+            telegram::Sent::Unreached | telegram::Sent::Unknown => Went::Failure,
             _ => Went::Success,
         };
         if lane.record(went, now_ms - started_ms, now_ms) {
@@ -397,7 +397,7 @@ impl Shared {
                 tracing::error!("Telegram refuses a message");
                 End::Done
             }
-            telegram::Sent::NotSent => self.again(pile, None),
+            telegram::Sent::Unreached => self.again(pile, None),
             telegram::Sent::Unknown => {
                 tracing::warn!("a message to Telegram may not have come; it is not sent twice");
                 End::Done

@@ -45,7 +45,7 @@ pub(super) enum Sent {
     /// The message is wrong.
     Refused,
     /// Telegram was not reached: certainly nothing was sent.
-    NotSent,
+    Unreached,
     /// It may have been sent, or not.
     Unknown,
 }
@@ -101,7 +101,7 @@ impl Telegram {
         let request = self.http.post(self.send.expose()).header("content-type", "application/json");
         match request.body(body.to_string()).send().await {
             Ok(answer) => self.read(answer).await,
-            Err(error) if error.is_connect() || error.is_builder() => Sent::NotSent,
+            Err(error) if error.is_connect() || error.is_builder() => Sent::Unreached,
             Err(_) => Sent::Unknown,
         }
     }
@@ -111,7 +111,7 @@ impl Telegram {
     pub(super) async fn probe(&self) -> Sent {
         match self.http.get(self.probe.expose()).send().await {
             Ok(answer) => self.read(answer).await,
-            Err(_) => Sent::NotSent,
+            Err(_) => Sent::Unreached,
         }
     }
 
