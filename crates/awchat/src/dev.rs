@@ -48,6 +48,10 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     config.push.fcm_base_url = sandbox.url().parse()?;
     config.push.telegram_bot_token = Some(Secret::new(sandbox.phones().bot_token()));
     config.push.telegram_api_url = sandbox.url().parse()?;
+    if config.server_url.port() == Some(0) {
+        // Any free port: the one that it has become.
+        config.server_url = format!("http://{address}").parse()?;
+    }
     forget_yesterday(config.database_url.expose(), &config.files.storage);
     let app = App::open(config, Clock::system()).await?;
     let operator_url = format!("{}/operator", sandbox.url());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -135,7 +136,8 @@ pub async fn keep_house(app: &App) -> Result<()> {
     app.chat.remove_files().await?;
     let storage = app.files.storage();
     // A row follows its object within seconds: what has none by now is left of a crash.
-    for key in storage.older_than(ORPHAN_AGE, now_ms).await.map_err(Error::internal)? {
+    let mut old = storage.older_than(ORPHAN_AGE, now_ms).await.map_err(Error::internal)?;
+    while let Some(key) = old.try_next().await.map_err(Error::internal)? {
         if !app.store.has_object(key.as_str()).await? {
             storage.remove(&key).await.map_err(Error::internal)?;
         }

@@ -14,8 +14,7 @@ use crate::render::{self, Form, Parts};
 use crate::world::World;
 
 /// Nothing from elsewhere, nothing inline: what users write cannot become code.
-const PAGE_POLICY: &str =
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'";
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'";
 
 /// Whether a path is the sandbox's own, and not Intercom's API.
 pub(crate) fn is_ours(path: &str) -> bool {

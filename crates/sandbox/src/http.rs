@@ -109,7 +109,7 @@ async fn respond(core: Arc<Core>, request: hyper::Request<Incoming>) -> Result<h
 
 /// A call of Intercom (None) or another service, and what goes wrong with it.
 async fn call(core: &Arc<Core>, service: Option<Service>, request: Request, plan: Plan) -> Result<Answer, Broken> {
-    let apply = |request: &Request| apply(core, service, request, plan.search_lag_ms);
+    let apply = |request: &Request| core.apply_at(service, request, plan.search_lag_ms);
     let reply: Reply = match plan.kind {
         Some(Kind::ResetBeforeApply) => return Err(Broken),
         Some(Kind::LostAnswer) => {
@@ -117,12 +117,7 @@ async fn call(core: &Arc<Core>, service: Option<Service>, request: Request, plan
             return Err(Broken);
         }
         Some(Kind::AppliedLate { after_ms, hang }) => {
-            let (owned, lag_ms) = (Arc::clone(core), plan.search_lag_ms);
-            // A task of its own: the client's going away must not keep it from happening.
-            core.spawn(async move {
-                sleep(Duration::from_millis(after_ms)).await;
-                self::apply(&owned, service, &request, lag_ms);
-            });
+            core.apply_after(Duration::from_millis(after_ms), service, request, plan.search_lag_ms);
             sleep(Duration::from_millis(if hang { after_ms } else { 0 })).await;
             return Err(Broken);
         }
@@ -160,13 +155,6 @@ async fn call(core: &Arc<Core>, service: Option<Service>, request: Request, plan
         _ => apply(&request),
     };
     reply.when_due().await.ok_or(Broken)
-}
-
-fn apply(core: &Arc<Core>, service: Option<Service>, request: &Request, lag_ms: Option<i64>) -> Reply {
-    let Some(service) = service else { return core.apply(request, lag_ms).into() };
-    let (reply, violations) = core.network.apply(service, request);
-    core.add_violations(violations);
-    reply
 }
 
 fn failure(status: u16, html: bool) -> Answer {

@@ -224,6 +224,11 @@ impl Sandbox {
         self.core.rules().clear();
     }
 
+    /// Applies at once what [`Kind::AppliedLate`] still keeps back: a test need not race against its time.
+    pub fn apply_late(&self) {
+        self.core.apply_late();
+    }
+
     /// The rules in force, and how often each has acted.
     #[must_use]
     pub fn faults(&self) -> Vec<ActiveFault> {

@@ -76,9 +76,10 @@ impl Chat {
         if has_key {
             return Err(Error::Conflict);
         }
-        if self.requests.tell(&identity) {
-            // Durably: should the process die now, the message must not be sent once more unasked.
-            self.store.tell_outbound_open(&user, &route, &fingerprint).await?;
+        if let Ok(row) = self.requests.tell(&identity) {
+            // Durably: should the process die now, the message must not be sent once more unasked, and its retry must
+            // find it.
+            self.store.tell_outbound_open(&user, &route, &fingerprint, row.as_deref()).await?;
             return Outcome::Unavailable { retry_after_s: 1 }.into();
         }
         // It has just come to its end.
@@ -113,19 +114,19 @@ impl Chat {
     /// Works on a request to its end; it is no longer at work when this returns well.
     async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let outcome = self.send_or_find(draft, identity).await?;
-        // Somebody heard 502 while it was being sent: a retry without a key must find it, unless it has come already.
-        if let (Some(told), Outcome::Sent { row, .. }) = (self.requests.end_unless_told(identity), &outcome) {
-            self.store.tell_outbound(row, told).await?;
+        // Whoever heard 502 of it hears of it now: the same words without a key are another message from now on.
+        if let (None, Outcome::Sent { row, .. }) = (&draft.key, &outcome)
+            && self.requests.come_to_end(identity) == Some(true)
+            && !self.store.answered_outbound(row).await?
+        {
+            // Another node has answered it. Who waits here, if anybody, says the same anew, and must ask for that.
+            return Ok(Outcome::Unavailable { retry_after_s: 1 });
         }
         Ok(outcome)
     }
 
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
-        if self.requests.is_told(identity) {
-            // Nobody waits for it: what it would find can be the work of its retry at another node.
-            return Ok(Outcome::Unavailable { retry_after_s: 1 });
-        }
         let (route, fingerprint) = (draft.route(), draft.fingerprint());
         let earlier = match &draft.key {
             Some(key) => self.store.outbound_by_key(&draft.user, &route, key).await?,
@@ -134,11 +135,14 @@ impl Chat {
                 self.store.outbound_to_adopt(&draft.user, &route, &fingerprint, since_ms).await?
             }
         };
+        if earlier.as_ref().is_some_and(|row| !self.requests.take_on(identity, &row.id, true)) {
+            return Ok(Outcome::Unavailable { retry_after_s: 1 });
+        }
         let mut row = earlier;
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
                 Next::Mismatch => Ok(Outcome::Mismatch),
-                Next::Replay => self.replay(row).await,
+                Next::Replay => Self::replay(row),
                 Next::Look => match self.look(row).await? {
                     Looked::Open(row) => self.tell(row).await,
                     Looked::Absent(row) => self.send(Some(row), draft, identity).await,
@@ -164,12 +168,15 @@ impl Chat {
             (Some(row), Ok(contact)) => match self.begin_again(&row, true).await? {
                 Begun::Attempt(row) => (row, contact),
                 // A webhook found it meanwhile, or another node is sending it.
-                Begun::Not(row) if row.state == Journal::Sent => return self.replay(Some(row)).await,
+                Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)),
                 Begun::WithoutFiles => return Ok(Outcome::NoSuchFile),
                 Begun::Not(row) => return self.tell(row).await,
             },
             (None, Ok(contact)) => {
                 let row = draft.row(self.clock.now_ms())?;
+                if !self.requests.take_on(identity, &row.id, false) {
+                    return Ok(Outcome::Unavailable { retry_after_s: 1 });
+                }
                 let mut tx = self.store.begin().await?;
                 if !tx.insert_outbound(&row).await? {
                     return Ok(Outcome::Unavailable { retry_after_s: 1 });
@@ -405,14 +412,8 @@ impl Chat {
         Ok(Attempted::Done(row))
     }
 
-    async fn replay(&self, row: Option<Outbound>) -> Result<Outcome> {
-        let row = row.ok_or_else(|| Error::internal("there is no row to replay"))?;
-        if row.told {
-            let mut tx = self.store.begin().await?;
-            tx.update_outbound(&journal::answered(row.clone())).await?;
-            tx.commit().await?;
-        }
-        Ok(answer(&row, true))
+    fn replay(row: Option<Outbound>) -> Result<Outcome> {
+        Ok(answer(&row.ok_or_else(|| Error::internal("there is no row to replay"))?, true))
     }
 
     async fn tell(&self, row: Outbound) -> Result<Outcome> {

@@ -220,11 +220,8 @@ pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: 
     let outside = sandbox::Settings::default();
     let secrets = format!("{SECRET},{OLD_SECRET}");
     let base = sandbox.url();
-    // Beside the database, wherever that is.
-    let storage = format!("file://{}.files", database.split_once("://").map_or(database, |(_, path)| path));
     let usual = [
         ("DATABASE_URL", database),
-        ("STORAGE_URL", &storage),
         ("SESSION_JWT_SECRETS", &secrets),
         ("INTERCOM_ACCESS_TOKEN", &outside.access_token),
         ("INTERCOM_CLIENT_SECRET", &outside.client_secret),
@@ -235,7 +232,32 @@ pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: 
         ("RATE_LIMIT_PER_MINUTE", "600000"),
         ("RATE_LIMIT_BURST", "100000"),
     ];
-    settings.iter().chain(&usual).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    let given = settings.iter().chain(&usual).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    given.chain(storage(database).into_iter().map(|(name, value)| (name.to_owned(), value))).collect()
+}
+
+/// The bucket that all servers of this run keep their files in, such as `http://127.0.0.1:9000/tests`; without one, they
+/// are kept in directories.
+pub(crate) fn bucket() -> Option<String> {
+    std::env::var("AWCHAT_TEST_S3").ok().filter(|bucket| !bucket.is_empty())
+}
+
+/// A place for files that no other server of this run has.
+fn storage(database: &str) -> Vec<(&'static str, String)> {
+    let Some(bucket) = bucket() else {
+        // Beside the database, wherever that is.
+        let path = database.split_once("://").map_or(database, |(_, path)| path);
+        return vec![("STORAGE_URL", format!("file://{path}.files"))];
+    };
+    let (endpoint, name) = bucket.rsplit_once('/').expect("AWCHAT_TEST_S3 is the address of a bucket");
+    let to = |text: &str| text.to_owned();
+    vec![
+        ("STORAGE_URL", format!("s3://{name}/tests/{}", id::random())),
+        ("AWS_ENDPOINT_URL", to(endpoint)),
+        ("AWS_ACCESS_KEY_ID", to("tests")),
+        ("AWS_SECRET_ACCESS_KEY", to("tests")),
+        ("AWS_REGION", to("us-east-1")),
+    ]
 }
 
 /// A session token that holds for an hour.

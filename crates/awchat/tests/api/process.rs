@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use awchat::clock::Clock;
+use awchat::config::Config;
 use sandbox::{Fault, Kind, Sandbox};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -105,9 +106,10 @@ impl Server {
         line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    /// Where the files are that it keeps.
-    pub(crate) fn files(&self) -> std::path::PathBuf {
-        self.folder.path().join("awchat.db.files")
+    /// What it is told by its settings.
+    pub(crate) fn config(&self) -> Config {
+        let lookup = |name: &str| self.settings.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
+        Config::from_lookup(&lookup).expect("the settings hold")
     }
 
     /// SIGTERM.

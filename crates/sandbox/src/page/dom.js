@@ -43,8 +43,11 @@ export function fit(list, items, make) {
   while (list.children.length > items.length) list.lastChild.remove();
 }
 
-// Addresses of files are signed anew each time; that alone is no change.
-const asText = (item) => JSON.stringify(item, (key, value) => (key === "url" && value ? value.split("?")[0] : value));
+// Addresses of files are signed anew each time. That alone is no change, but for once in ten minutes: they run out.
+const asText = (item) => {
+  const age = Math.floor(Date.now() / 600_000);
+  return JSON.stringify(item, (key, value) => (key === "url" && value ? `${value.split("?")[0]} ${age}` : value));
+};
 
 // Looks once, and says whether anything was to be seen.
 export async function showLink(look) {

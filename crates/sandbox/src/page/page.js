@@ -33,6 +33,8 @@ const FAULTS = [
 let chosen = null;
 // The conversation a new ticket is made of; null: of none.
 let converting = null;
+// Files that go with the next answer.
+let picked = [];
 
 async function act(what) {
   try {
@@ -95,6 +97,7 @@ function drawList(list) {
 }
 
 function choose(id) {
+  if (id !== chosen) pick([]);
   chosen = id;
   at("parts").replaceChildren();
   document.body.classList.toggle("reading", id !== null);
@@ -159,22 +162,75 @@ function drawPart(part) {
   }
   made.append(meta);
   if (part.body) made.append(element("div", "text", part.body));
-  for (const file of files) {
-    const link = element("a", "", `${file.name} (${file.filesize} bytes)`);
-    if (/^https?:/.test(file.url)) link.href = file.url;
-    link.target = "_blank";
-    link.rel = "noopener noreferrer";
-    made.append(link);
-  }
+  made.append(...files.map(drawFile));
   return made;
 }
 
 async function send(kind) {
   const text = at("text").value.trim();
-  if (!text || chosen === null) return;
-  const done = await act({ act: kind, conversation: chosen, body: toHtml(text) });
-  if (done) at("text").value = "";
+  const files = kind === "reply" ? picked : [];
+  if ((!text && files.length === 0) || chosen === null) return;
+  const what = { act: kind, conversation: chosen, body: text && toHtml(text) };
+  try {
+    if (files.length > 0) what.attachments = await Promise.all(files.map(asUpload));
+  } catch (error) {
+    // It is no longer where it was picked.
+    complain(error);
+    return;
+  }
+  const done = await act(what);
+  if (done) {
+    at("text").value = "";
+    pick(picked.filter((file) => !files.includes(file)));
+  }
   at("text").focus();
+}
+
+/* Files */
+
+function drawFile(file) {
+  const link = element("a", "file", `${file.name} (${file.filesize} bytes)`);
+  if (/^https?:/.test(file.url)) link.href = file.url;
+  link.target = "_blank";
+  link.rel = "noopener noreferrer";
+  // Until it was fetched from the app there is nothing to see.
+  if (link.href && file.filesize > 0 && file.content_type.startsWith("image/")) {
+    const picture = element("img");
+    picture.alt = "";
+    picture.src = file.url;
+    link.prepend(picture);
+  }
+  return link;
+}
+
+// What goes with the next answer.
+function pick(files) {
+  picked = files;
+  at("files").value = "";
+  at("picked").hidden = files.length === 0;
+  at("picked").replaceChildren(
+    ...files.map((file) => {
+      const remove = element("button", "", "×");
+      remove.type = "button";
+      remove.setAttribute("aria-label", `Remove ${file.name}`);
+      remove.addEventListener("click", () => pick(picked.filter((one) => one !== file)));
+      const item = element("li", "", file.name);
+      item.append(remove);
+      return item;
+    }),
+  );
+}
+
+function asUpload(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => {
+      const data = reader.result.split(",")[1] || "";
+      resolve({ name: file.name, content_type: file.type || "application/octet-stream", data });
+    });
+    reader.addEventListener("error", () => reject(reader.error));
+    reader.readAsDataURL(file);
+  });
 }
 
 /* Tickets */
@@ -298,6 +354,8 @@ at("composer").addEventListener("submit", (event) => {
   send("reply");
 });
 at("note").addEventListener("click", () => send("note"));
+at("attach").addEventListener("click", () => at("files").click());
+at("files").addEventListener("change", () => pick([...picked, ...at("files").files]));
 at("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();

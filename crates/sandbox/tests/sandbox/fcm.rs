@@ -86,6 +86,7 @@ async fn what_is_no_message_is_refused_as_malformed() {
         ("/android/ttl", json!(900), "message.android.ttl"),
         ("/android/ttl", json!("15m"), "message.android.ttl"),
         ("/android/ttl", json!("-1s"), "message.android.ttl"),
+        ("/android/ttl", json!("+1s"), "message.android.ttl"),
         ("/apns/headers", json!({ "apns-priority": 10 }), "message.apns.headers[0].value"),
         ("/apns/payload", json!("aps"), "message.apns.payload"),
         ("/apns/aps", json!({}), "message.apns"),
@@ -99,7 +100,7 @@ async fn what_is_no_message_is_refused_as_malformed() {
         assert_eq!(fields(&answer), [field], "{pointer}: {}", answer.body);
     }
     assert_eq!(sender.phones.delivered_to("t1"), []);
-    assert_eq!(sender.phones.sent_to("t1").len(), 24, "refused ones are remembered too");
+    assert_eq!(sender.phones.sent_to("t1").len(), 25, "refused ones are remembered too");
     for body in [json!({ "message": message("t1"), "dry_run": true }), json!({ "messages": [] }), json!([])] {
         assert_eq!(sender.try_push_to("sandbox-project", &body).await.expect("an answer").status, 400, "{body}");
     }
@@ -379,6 +380,13 @@ async fn it_can_be_down_and_suffer_faults_of_its_own() {
         }
     }
     assert_eq!(sender.phones.delivered_to("t1").len(), 3, "the first, the lost and the truncated");
+    sender
+        .sandbox
+        .fault(Fault::new(Kind::AppliedLate { after_ms: 600_000, hang: false }).on("POST", "/v1/projects/*").times(1));
+    assert!(sender.try_push(&message("t1")).await.is_err());
+    assert_eq!(sender.phones.delivered_to("t1").len(), 3, "not yet");
+    sender.sandbox.apply_late();
+    assert_eq!(sender.phones.delivered_to("t1").len(), 4);
     sender.sandbox.fault(Fault::new(Kind::Slow { ms: 100 }).on("POST", "/v1/projects/*").times(1));
     let start = Instant::now();
     assert_eq!(sender.push(&message("t1")).await.status, 200);

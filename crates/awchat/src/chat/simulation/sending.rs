@@ -16,7 +16,7 @@ use crate::chat::mirror::Origin;
 use crate::chat::requests::{Identity, Outcome, Requests, Sent};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::CallError;
-use crate::store::outbound::{Journal, Outbound};
+use crate::store::outbound::{Journal, Outbound, Told};
 
 /// The domain on one node.
 #[derive(Clone)]
@@ -92,8 +92,8 @@ impl Chat {
         if self.world.mutation == Mutation::ToldAtDeadline {
             return Answer::Outcome(unavailable());
         }
-        if self.memory.requests.tell(&identity) {
-            let told = self.tell_outbound_open(&user, &route, &fingerprint).await;
+        if let Ok(row) = self.memory.requests.tell(&identity) {
+            let told = self.tell_outbound_open(&user, &route, &fingerprint, row.as_deref()).await;
             return Answer::Outcome(told.map_or(Outcome::Failed, |()| unavailable()));
         }
         Answer::Outcome(self.end_of(&outcome, i64::MAX).await.unwrap_or(Outcome::Failed))
@@ -127,17 +127,17 @@ impl Chat {
 
     async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let outcome = self.send_or_find(draft, identity).await?;
-        if let (Some(told), Outcome::Sent { row, .. }) = (self.memory.requests.end_unless_told(identity), &outcome) {
-            self.tell_outbound(row, told).await?;
+        if let (None, Outcome::Sent { row, .. }) = (&draft.key, &outcome)
+            && self.memory.requests.come_to_end(identity) == Some(true)
+            && !self.answered_outbound(row).await?
+        {
+            return Ok(unavailable());
         }
         Ok(outcome)
     }
 
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turn(turn(&draft.user, draft.conversation.as_ref())).await;
-        if self.memory.requests.is_told(identity) {
-            return Ok(Outcome::Unavailable { retry_after_s: 1 });
-        }
         let (route, fingerprint) = (draft.route(), draft.fingerprint());
         self.reads().await;
         let since_ms = self.now_ms() - journal::ADOPT_MS;
@@ -147,10 +147,13 @@ impl Chat {
         };
         let is_it = |row: &Outbound| row.user == draft.user && row.route == route && is_it(row);
         let mut row = self.world.outbound_where(is_it).pop();
+        if row.as_ref().is_some_and(|row| !self.memory.requests.take_on(identity, &row.id, true)) {
+            return Ok(unavailable());
+        }
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
                 Next::Mismatch => Ok(Outcome::Mismatch),
-                Next::Replay => self.replay(row).await,
+                Next::Replay => Self::replay(row),
                 Next::Look => match self.look(row).await? {
                     Looked::Open(row) => self.tell(row).await,
                     Looked::Absent(row) => self.send(Some(row), draft, identity).await,
@@ -174,12 +177,15 @@ impl Chat {
             }
             (Some(row), Ok(contact)) => match self.begin_again(&row, true).await? {
                 Begun::Attempt(row) => (row, contact),
-                Begun::Not(row) if row.state == Journal::Sent => return self.replay(Some(row)).await,
+                Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)),
                 Begun::Not(row) => return self.tell(row).await,
             },
             (None, Ok(contact)) => {
                 let mut row = draft.row(self.now_ms()).expect("a plain opening is JSON");
                 row.id = format!("r{}", self.world.time.count());
+                if !self.memory.requests.take_on(identity, &row.id, false) {
+                    return Ok(unavailable());
+                }
                 let mut tx = self.begin().await?;
                 if !tx.insert_outbound(&row).await? {
                     return Ok(unavailable());
@@ -255,7 +261,10 @@ impl Chat {
 
     /// The mutation forgets what the client was told.
     fn mutated(&self, row: &Outbound) -> Outbound {
-        Outbound { told: row.told && self.world.mutation != Mutation::SentAfterTold, ..row.clone() }
+        match self.world.mutation {
+            Mutation::SentAfterTold => Outbound { told: Told::Nothing, ..row.clone() },
+            _ => row.clone(),
+        }
     }
 
     async fn look(&self, row: Option<Outbound>) -> Result<Looked> {
@@ -349,14 +358,8 @@ impl Chat {
         Ok(Attempted::Done(row))
     }
 
-    async fn replay(&self, row: Option<Outbound>) -> Result<Outcome> {
-        let row = row.ok_or(Fault::Database)?;
-        if row.told {
-            let mut tx = self.begin().await?;
-            tx.update_outbound(&journal::answered(row.clone())).await?;
-            tx.commit().await?;
-        }
-        Ok(answer(&row, true))
+    fn replay(row: Option<Outbound>) -> Result<Outcome> {
+        Ok(answer(&row.expect("a row to replay"), true))
     }
 
     async fn tell(&self, row: Outbound) -> Result<Outcome> {
@@ -422,21 +425,24 @@ impl Chat {
         self.advance(&row.id, |now| journal::orphaned_as_seen(row, now, now_ms, self.world.patience())).await
     }
 
-    async fn tell_outbound(&self, id: &str, told: bool) -> Result<()> {
+    async fn answered_outbound(&self, id: &str) -> Result<bool> {
         let mut tx = self.begin().await?;
         let row = tx.outbound(id).await?;
-        tx.update_outbound(&Outbound { told, ..row }).await?;
-        tx.commit().await
+        let is_first = row.told != Told::Sent;
+        tx.update_outbound(&Outbound { told: Told::Sent, ..row }).await?;
+        tx.commit().await?;
+        Ok(is_first)
     }
 
-    async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str) -> Result<()> {
+    async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str, own: Option<&str>) -> Result<()> {
         self.reads().await;
         let is_it = |row: &Outbound| row.user == *user && row.route == route && row.fingerprint == fingerprint;
-        for row in self.world.outbound_where(|row| journal::blocks(row) && is_it(row)) {
+        let is_its = |row: &Outbound| journal::blocks(row) || own == Some(&row.id);
+        for row in self.world.outbound_where(|row| is_its(row) && is_it(row)) {
             let mut tx = self.begin().await?;
             let row = tx.outbound(&row.id).await?;
-            if journal::blocks(&row) {
-                tx.update_outbound(&Outbound { told: true, ..row }).await?;
+            if is_its(&row) && row.told == Told::Nothing {
+                tx.update_outbound(&journal::told(row)).await?;
             }
             tx.commit().await?;
         }
@@ -461,8 +467,9 @@ impl Chat {
 
 /// A row that a request without a key repeats.
 fn is_to_adopt(row: &Outbound, since_ms: i64) -> bool {
-    let ended_in_502 =
-        matches!(row.state, Journal::Abandoned | Journal::Sent) && row.told && row.attempt_ms >= since_ms;
+    let ended_in_502 = matches!(row.state, Journal::Abandoned | Journal::Sent)
+        && row.told == Told::Unavailable
+        && row.attempt_ms >= since_ms;
     journal::blocks(row) || ended_in_502
 }
 

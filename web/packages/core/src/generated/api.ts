@@ -261,7 +261,7 @@ export interface paths {
          * @description A file that the user has uploaded, or one on a message to the user. With `Accept: application/json`, an address
          *     that can be used without a token for a day or so, as in `<img src>`.
          *
-         *     One range of a file of the user's own can be asked for; a file on an operator's message always comes whole.
+         *     One range of it can be asked for. A file on an operator's message has no `ETag`, so with `If-Range` it comes whole.
          */
         get: operations["getFile"];
         put?: never;
@@ -1477,7 +1477,7 @@ export interface components {
         "Content-Range": string;
         /** @description Parts of a file can be asked for. */
         "Accept-Ranges": "bytes";
-        /** @description Names the file's content. */
+        /** @description Names the file's content; absent on a file of an operator's message. */
         ETag: string;
         /** @description `true` on an answer that was given before to the same `Idempotency-Key`; absent otherwise. */
         "Idempotent-Replayed": "true";
