@@ -20,6 +20,7 @@ mod me;
 mod openapi;
 pub mod params;
 pub mod respond;
+mod session;
 mod tickets;
 mod webhooks;
 
@@ -50,6 +51,7 @@ pub fn router(app: App) -> Router {
         .route("/api/devices/{id}", delete(devices::unregister))
         .route("/api/settings/notifications", get(devices::notifications).put(devices::set_notifications))
         .route("/api/diagnostics", post(diagnostics::report))
+        .route("/api/session/telegram", post(session::telegram))
         .route("/api/export", get(me::export))
         .route("/api/me", delete(me::erase));
     let json = openapi::Contract::of_the_binary();
