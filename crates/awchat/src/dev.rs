@@ -1,4 +1,4 @@
-//! `awchat dev`: the whole product on one machine, with the sandbox as Intercom and a demo page.
+//! `awchat dev`: the whole product on one machine, with the sandbox as Intercom, FCM and Telegram, and a demo page.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -44,6 +44,16 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     config.intercom.base_url = sandbox.url().parse()?;
     if config.topics.is_empty() {
         config.topics = serde_json::from_str(include_str!("dev/topics.json"))?;
+    }
+    let account = tempfile::NamedTempFile::new()?;
+    std::fs::write(&account, sandbox.phones().service_account().to_string())?;
+    config.push.fcm_service_account_file = Some(account.path().to_owned());
+    config.push.fcm_base_url = sandbox.url().parse()?;
+    config.push.telegram_bot_token = Some(Secret::new(sandbox.phones().bot_token()));
+    config.push.telegram_api_url = sandbox.url().parse()?;
+    if config.server_url.port() == Some(0) {
+        // Any free port: the one that it has become.
+        config.server_url = format!("http://{address}").parse()?;
     }
     forget_yesterday(config.database_url.expose(), &config.files.storage);
     let app = App::open(config, Clock::system()).await?;

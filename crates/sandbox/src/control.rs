@@ -9,12 +9,12 @@ use crate::core::Core;
 use crate::exchange::{Answer, Request};
 use crate::faults::Fault;
 use crate::operator::{self, Act};
+use crate::phones::{PhoneAct, Phones};
 use crate::render::{self, Form, Parts};
 use crate::world::World;
 
 /// Nothing from elsewhere, nothing inline: what users write cannot become code.
-const PAGE_POLICY: &str =
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'";
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'";
 
 /// Whether a path is the sandbox's own, and not Intercom's API.
 pub(crate) fn is_ours(path: &str) -> bool {
@@ -48,6 +48,7 @@ pub(crate) async fn answer(core: &Arc<Core>, request: &Request) -> Answer {
             core.forget_calls();
             done(&json!({}))
         }
+        ("POST", ["_sandbox", "phones"]) => act_on_phones(core, request),
         ("POST", ["_sandbox", "webhooks"]) => webhooks(core, request).await,
         _ => refusal(404, "no such thing in the sandbox"),
     }
@@ -56,6 +57,10 @@ pub(crate) async fn answer(core: &Arc<Core>, request: &Request) -> Answer {
 fn look(core: &Arc<Core>, request: &Request, segments: &[&str]) -> Answer {
     match segments {
         ["operator"] => page("text/html; charset=utf-8", include_str!("page/page.html")),
+        ["operator", "phones"] => page("text/html; charset=utf-8", include_str!("page/phones.html")),
+        ["operator", "phones.css"] => page("text/css; charset=utf-8", include_str!("page/phones.css")),
+        ["operator", "phones.js"] => page("text/javascript; charset=utf-8", include_str!("page/phones.js")),
+        ["operator", "dom.js"] => page("text/javascript; charset=utf-8", include_str!("page/dom.js")),
         ["operator", "page.css"] => page("text/css; charset=utf-8", include_str!("page/page.css")),
         ["operator", "page.js"] => page("text/javascript; charset=utf-8", include_str!("page/page.js")),
         ["_sandbox", "conversations"] => done(&core.change(|world| list(world))),
@@ -75,6 +80,9 @@ fn look(core: &Arc<Core>, request: &Request, segments: &[&str]) -> Answer {
                 |world: &mut World| world.contacts.values().map(|c| render::contact(world, c)).collect::<Vec<_>>();
             done(&core.change(contacts))
         }
+        ["_sandbox", "phones"] => done(&Phones::new(Arc::clone(&core.network)).overview()),
+        ["_sandbox", "sent"] => done(&Phones::new(Arc::clone(&core.network)).sent()),
+        ["_sandbox", "service_account"] => done(&Phones::new(Arc::clone(&core.network)).service_account()),
         ["_sandbox", "faults"] => done(&core.rules().active()),
         ["_sandbox", "calls"] => done(&core.calls()),
         ["_sandbox", "violations"] => done(&core.violations()),
@@ -117,6 +125,17 @@ async fn act(core: &Arc<Core>, request: &Request) -> Answer {
     match core.change(|world| operator::perform(world, act)) {
         Ok(id) => done(&id),
         Err(why) => refusal(404, &why),
+    }
+}
+
+fn act_on_phones(core: &Arc<Core>, request: &Request) -> Answer {
+    let act = match serde_json::from_value::<PhoneAct>(request.body.clone()) {
+        Ok(act) => act,
+        Err(why) => return refusal(400, &why.to_string()),
+    };
+    match Phones::new(Arc::clone(&core.network)).perform(act) {
+        Ok(()) => done(&json!({})),
+        Err(why) => refusal(400, why),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What all parts of a running sandbox share: the world, the rules, the log, and the tasks it owns.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,9 +11,10 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::Settings;
-use crate::exchange::{Answer, Request};
+use crate::exchange::{Answer, Reply, Request};
 use crate::faults::Rules;
 use crate::openapi::Document;
+use crate::phones::{Network, Service};
 use crate::rest;
 use crate::webhooks::Hooks;
 use crate::world::{Download, World};
@@ -44,9 +45,11 @@ pub(crate) struct Core {
     pub(crate) document: Option<Arc<Document>>,
     pub(crate) hooks: Hooks,
     pub(crate) client: reqwest::Client,
+    pub(crate) network: Arc<Network>,
     world: Mutex<World>,
     rules: Mutex<Rules>,
     log: Mutex<Log>,
+    late: Mutex<Late>,
     tasks: Mutex<Option<JoinSet<()>>>,
     runtime: Handle,
 }
@@ -61,6 +64,13 @@ struct Log {
     used: u32,
 }
 
+/// Requests that are to be applied late, by the order they came in, each with whose it is and the search's lag.
+#[derive(Default)]
+struct Late {
+    last: u64,
+    requests: BTreeMap<u64, (Option<Service>, Request, Option<i64>)>,
+}
+
 /// A call in the log, to be completed with its status.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry(u64);
@@ -71,6 +81,7 @@ impl Core {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self {
             world: Mutex::new(World::new(&settings, &url)),
+            network: Arc::new(Network::new(&settings, &url)),
             settings,
             url,
             document,
@@ -78,6 +89,7 @@ impl Core {
             client,
             rules: Mutex::default(),
             log: Mutex::default(),
+            late: Mutex::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
             runtime: Handle::current(),
         })
@@ -122,10 +134,11 @@ impl Core {
     async fn fetch(self: &Arc<Self>, download: Download) {
         let answer = self.client.get(&download.url).timeout(DOWNLOAD_TIMEOUT).send().await;
         let Ok(answer) = answer.and_then(reqwest::Response::error_for_status) else { return };
-        let header = answer.headers().get("content-type").and_then(|value| value.to_str().ok());
-        let content_type = header.unwrap_or("application/octet-stream").to_owned();
+        let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        let content_type = header("content-type").unwrap_or("application/octet-stream").to_owned();
+        let name = header("content-disposition").and_then(file_name);
         if let Ok(bytes) = answer.bytes().await {
-            self.change(|world| world.files.fill(&download.file, &content_type, bytes));
+            self.change(|world| world.files.fill(&download.file, name, &content_type, bytes));
         }
     }
 
@@ -146,8 +159,20 @@ impl Core {
         self.hooks.stop();
     }
 
-    /// Does what a REST request asks, if it may.
-    pub(crate) fn apply(self: &Arc<Self>, request: &Request, lag_ms: Option<i64>) -> Answer {
+    /// Does what a request asks of Intercom (None) or another service, if it may.
+    pub(crate) fn apply_at(
+        self: &Arc<Self>,
+        service: Option<Service>,
+        request: &Request,
+        lag_ms: Option<i64>,
+    ) -> Reply {
+        let Some(service) = service else { return self.apply(request, lag_ms).into() };
+        let (reply, violations) = self.network.apply(service, request);
+        self.add_violations(violations);
+        reply
+    }
+
+    fn apply(self: &Arc<Self>, request: &Request, lag_ms: Option<i64>) -> Answer {
         let token = request.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer "));
         if token != Some(&self.settings.access_token) {
             return Answer::refusal(401, "unauthorized", "Access Token Invalid");
@@ -171,9 +196,51 @@ impl Core {
             .with("x-ratelimit-reset", reset.to_string())
     }
 
+    fn late(&self) -> MutexGuard<'_, Late> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies a request after a while, or with [`Core::apply_late`] if that is earlier, whoever goes away meanwhile.
+    pub(crate) fn apply_after(
+        self: &Arc<Self>,
+        after: Duration,
+        service: Option<Service>,
+        request: Request,
+        lag_ms: Option<i64>,
+    ) {
+        let mut late = self.late();
+        late.last += 1;
+        let (core, number) = (Arc::clone(self), late.last);
+        late.requests.insert(number, (service, request, lag_ms));
+        drop(late);
+        self.spawn(async move {
+            tokio::time::sleep(after).await;
+            let due = core.late().requests.remove(&number);
+            if let Some((service, request, lag_ms)) = due {
+                core.apply_at(service, &request, lag_ms);
+            }
+        });
+    }
+
+    /// Applies at once what was to be applied late.
+    pub(crate) fn apply_late(self: &Arc<Self>) {
+        let due = std::mem::take(&mut self.late().requests);
+        for (service, request, lag_ms) in due.into_values() {
+            self.apply_at(service, &request, lag_ms);
+        }
+    }
+
     pub(crate) fn rate_limited(&self) -> Answer {
         let message = format!("Exceeded rate limit of {} in 10_seconds", self.settings.rate_limit_per_10s);
         Answer::refusal(429, "rate_limit_exceeded", message)
+    }
+
+    /// 429 as in a window that ends in so many seconds.
+    pub(crate) fn rate_limited_for(&self, seconds: i64) -> Answer {
+        self.rate_limited()
+            .with("x-ratelimit-limit", self.settings.rate_limit_per_10s.to_string())
+            .with("x-ratelimit-remaining", "0")
+            .with("x-ratelimit-reset", (now_ms().div_euclid(1000) + seconds).to_string())
     }
 
     /// Counts a call: what remains in this window of ten seconds (None: nothing was left), and when it ends, in Unix seconds.
@@ -226,6 +293,12 @@ impl Core {
     pub(crate) fn violations(&self) -> Vec<String> {
         self.log().violations.clone()
     }
+}
+
+/// The plain file name that a Content-Disposition has.
+fn file_name(disposition: &str) -> Option<String> {
+    let (_, rest) = disposition.split_once("filename=\"")?;
+    rest.split_once('"').map(|(name, _)| name.to_owned()).filter(|name| !name.is_empty())
 }
 
 fn accepts_json(request: &Request) -> bool {

@@ -1,7 +1,12 @@
 //! One request and one answer, as plain data.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
+
+use crate::phones::Gate;
 
 /// A request, read to its end.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +31,43 @@ pub(crate) struct Answer {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) content_type: String,
     pub(crate) body: Bytes,
+}
+
+/// What becomes of a request in the end.
+pub(crate) struct Reply {
+    /// None: the connection is broken.
+    answer: Option<Answer>,
+    after_ms: u64,
+    gate: Option<Arc<Gate>>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self { answer: Some(answer), after_ms: 0, gate: None }
+    }
+}
+
+impl Reply {
+    /// No answer, after a silence.
+    pub(crate) fn broken_after(ms: u64) -> Self {
+        Self { answer: None, after_ms: ms, gate: None }
+    }
+
+    /// An answer that waits at a gate, if there is one.
+    pub(crate) fn held(answer: Answer, gate: Option<Arc<Gate>>) -> Self {
+        Self { answer: Some(answer), after_ms: 0, gate }
+    }
+
+    /// Waits until it is due.
+    pub(crate) async fn when_due(self) -> Option<Answer> {
+        if let Some(gate) = self.gate {
+            gate.pass().await;
+        }
+        if self.after_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(self.after_ms)).await;
+        }
+        self.answer
+    }
 }
 
 impl Request {

@@ -1,6 +1,8 @@
-//! What goes wrong, on request: scripted faults of REST calls and of webhooks.
+//! What goes wrong, on request: scripted faults of calls and of webhooks.
 
 use serde::{Deserialize, Serialize};
+
+use crate::phones::Service;
 
 /// One rule: what goes wrong, for which requests or notifications, how often. Rules are tried in order; the first that fits acts.
 ///
@@ -14,7 +16,8 @@ pub struct Fault {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// Only requests whose path (without query) fits: `*` stands for any text, `{…}` for one segment. `/conversations*` is a
-    /// prefix, `*/reply` a suffix, `/conversations/{id}/reply` an operation.
+    /// prefix, `*/reply` a suffix, `/conversations/{id}/reply` an operation. A rule without a path is about Intercom alone; the paths
+    /// of the other services are `/token`, `/v1/projects/*` and `/bot*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Only notifications of this topic; `*` as in `path`.
@@ -42,7 +45,7 @@ pub enum Kind {
     Refuse,
     /// The request is read, then the connection is closed. Not applied.
     ResetBeforeApply,
-    /// 429 with `X-RateLimit-Reset` this many seconds ahead, and no `Retry-After`. Not applied.
+    /// 429: Intercom's with `X-RateLimit-Reset` this many seconds ahead and no `Retry-After`, the others' with that. Not applied.
     RateLimit {
         /// Seconds until the window resets.
         #[serde(default = "one")]
@@ -206,13 +209,16 @@ impl Rules {
         self.0.iter().map(|rule| ActiveFault { fault: rule.fault.clone(), hits: rule.hits }).collect()
     }
 
-    /// What happens to this REST call.
+    /// What happens to this call.
     pub(crate) fn for_call(&mut self, method: &str, path: &str) -> Plan {
         let mut plan = Plan::default();
         for rule in &mut self.0 {
             let fault = &rule.fault;
             let method_fits = fault.method.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method));
-            let path_fits = fault.path.as_deref().is_none_or(|pattern| fits(pattern, path));
+            let path_fits = match fault.path.as_deref() {
+                Some(pattern) => fits(pattern, path),
+                None => Service::at(path).is_none(),
+            };
             if fault.kind.is_about_webhooks() || !method_fits || !path_fits {
                 continue;
             }

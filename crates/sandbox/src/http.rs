@@ -17,9 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
 use crate::control;
-use crate::core::{Core, now_ms};
-use crate::exchange::{Answer, Request};
+use crate::core::Core;
+use crate::exchange::{Answer, Reply, Request};
 use crate::faults::{Kind, Plan};
+use crate::phones::Service;
 use crate::rest::official;
 
 /// The version of the API that is spoken here.
@@ -85,35 +86,38 @@ async fn respond(core: Arc<Core>, request: hyper::Request<Incoming>) -> Result<h
         read(&mut request, body).await?;
         return respond_with(control::answer(&core, &request).await, false);
     }
+    let service = Service::at(&request.path);
     let plan = core.rules().for_call(&request.method, &request.path);
-    if plan.kind == Some(Kind::Refuse) {
-        core.log_call(&request);
+    let there = service.is_none_or(|service| core.network.arrives(service));
+    if plan.kind == Some(Kind::Refuse) || !there {
+        if service.is_none() {
+            core.log_call(&request);
+        }
         return Err(Broken);
     }
     read(&mut request, body).await?;
     let truncated = plan.kind == Some(Kind::TruncatedBody);
-    let answer = call(&core, request, plan).await?;
-    respond_with(answer.with("intercom-version", VERSION), truncated)
+    let Some(service) = service else {
+        let entry = core.log_call(&request);
+        core.add_violations(official::violations(core.document.as_ref(), &request));
+        let answer = call(&core, None, request, plan).await?;
+        core.log_answer(entry, answer.status);
+        return respond_with(answer.with("intercom-version", VERSION), truncated);
+    };
+    respond_with(call(&core, Some(service), request, plan).await?, truncated)
 }
 
-/// A REST call and what goes wrong with it.
-async fn call(core: &Arc<Core>, request: Request, plan: Plan) -> Result<Answer, Broken> {
-    let entry = core.log_call(&request);
-    core.add_violations(official::violations(core.document.as_ref(), &request));
-    let apply = |request: &Request| core.apply(request, plan.search_lag_ms);
-    let answer = match plan.kind {
+/// A call of Intercom (None) or another service, and what goes wrong with it.
+async fn call(core: &Arc<Core>, service: Option<Service>, request: Request, plan: Plan) -> Result<Answer, Broken> {
+    let apply = |request: &Request| core.apply_at(service, request, plan.search_lag_ms);
+    let reply: Reply = match plan.kind {
         Some(Kind::ResetBeforeApply) => return Err(Broken),
         Some(Kind::LostAnswer) => {
             apply(&request);
             return Err(Broken);
         }
         Some(Kind::AppliedLate { after_ms, hang }) => {
-            let (owned, lag_ms) = (Arc::clone(core), plan.search_lag_ms);
-            // A task of its own: the client's going away must not keep it from happening.
-            core.spawn(async move {
-                sleep(Duration::from_millis(after_ms)).await;
-                owned.apply(&request, lag_ms);
-            });
+            core.apply_after(Duration::from_millis(after_ms), service, request, plan.search_lag_ms);
             sleep(Duration::from_millis(if hang { after_ms } else { 0 })).await;
             return Err(Broken);
         }
@@ -124,16 +128,20 @@ async fn call(core: &Arc<Core>, request: Request, plan: Plan) -> Result<Answer, 
             sleep(Duration::from_millis(ms)).await;
             return Err(Broken);
         }
-        Some(Kind::RateLimit { reset_after_s }) => core
-            .rate_limited()
-            .with("x-ratelimit-limit", core.settings.rate_limit_per_10s.to_string())
-            .with("x-ratelimit-remaining", "0")
-            .with("x-ratelimit-reset", (now_ms().div_euclid(1000) + reset_after_s).to_string()),
+        Some(Kind::RateLimit { reset_after_s }) => match service {
+            None => core.rate_limited_for(reset_after_s),
+            Some(service) => service.rate_limited(reset_after_s),
+        }
+        .into(),
         Some(Kind::Error { status, applied, html }) => {
             if applied {
                 apply(&request);
             }
-            failure(status, html)
+            match service {
+                Some(service) if !html => service.failure(status),
+                _ => failure(status, html),
+            }
+            .into()
         }
         Some(Kind::Slow { ms }) => {
             let answer = apply(&request);
@@ -146,8 +154,7 @@ async fn call(core: &Arc<Core>, request: Request, plan: Plan) -> Result<Answer, 
         }
         _ => apply(&request),
     };
-    core.log_answer(entry, answer.status);
-    Ok(answer)
+    reply.when_due().await.ok_or(Broken)
 }
 
 fn failure(status: u16, html: bool) -> Answer {

@@ -1,6 +1,7 @@
-//! The outside world: a stand-in for Intercom that remembers, with a teammate to act as and faults to suffer from.
+//! The outside world: stand-ins for Intercom, FCM and Telegram that remember, with a teammate to act as, phones to look at and faults
+//! to suffer from.
 //!
-//! It is written from the facts about Intercom alone and knows nothing of the server it stands in for.
+//! It is written from the facts about them alone and knows nothing of the server that calls them.
 
 mod control;
 mod core;
@@ -9,6 +10,7 @@ mod faults;
 mod http;
 pub mod openapi;
 mod operator;
+mod phones;
 mod render;
 mod rest;
 mod settings;
@@ -24,6 +26,9 @@ use tokio::net::TcpListener;
 pub use crate::core::Call;
 pub use crate::faults::{ActiveFault, Fault, Kind};
 pub use crate::operator::{NewTicket, Operator, Upload};
+pub use crate::phones::{
+    ChatState, Counts, Held, InitData, Message, Outcome, Phones, Platform, Registration, Sent, Service, Shown, To,
+};
 pub use crate::settings::Settings;
 pub use crate::webhooks::{Delivery, signature};
 
@@ -71,6 +76,12 @@ impl Sandbox {
     #[must_use]
     pub fn operator(&self) -> Operator {
         Operator::new(self.clone())
+    }
+
+    /// Phones and chats, where notices arrive, and the services that bring them there.
+    #[must_use]
+    pub fn phones(&self) -> Phones {
+        Phones::new(Arc::clone(&self.core.network))
     }
 }
 
@@ -211,6 +222,11 @@ impl Sandbox {
     /// Removes all rules. What they delayed stays delayed.
     pub fn clear_faults(&self) {
         self.core.rules().clear();
+    }
+
+    /// Applies at once what [`Kind::AppliedLate`] still keeps back: a test need not race against its time.
+    pub fn apply_late(&self) {
+        self.core.apply_late();
     }
 
     /// The rules in force, and how often each has acted.

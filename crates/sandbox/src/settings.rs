@@ -38,6 +38,10 @@ pub struct Settings {
     pub ticket_webhooks_before_2_15: bool,
     /// How long an attachment's address works.
     pub attachment_urls_live_for: Duration,
+    /// The Firebase project whose messages FCM takes.
+    pub fcm_project: String,
+    /// The bot's token: its id, a colon, a secret.
+    pub telegram_bot_token: String,
 }
 
 impl Default for Settings {
@@ -58,6 +62,8 @@ impl Default for Settings {
             tickets_as_conversations: false,
             ticket_webhooks_before_2_15: false,
             attachment_urls_live_for: Duration::from_secs(30 * 60),
+            fcm_project: "sandbox-project".to_owned(),
+            telegram_bot_token: "7000000001:sandbox-bot-token-0123456789abcdefg".to_owned(),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::id::FileId;
 use crate::store::files::{File, Inserted};
 
 pub mod range;
-mod upload;
+pub mod upload;
 
 use range::Part;
 
@@ -155,7 +155,7 @@ pub(super) async fn get(
     let file = app.store.remote_file(&user.id, &id).await?.ok_or(Error::NotFound)?;
     match wants_json {
         true => Ok(address(&app, &id, file.name, file.content_type)),
-        false => Ok(remote(app.chat.attachment(&file).await?, None)),
+        false => remote(app.chat.attachment(&file).await?, None, &headers),
     }
 }
 
@@ -187,46 +187,59 @@ pub(super) async fn signed(
         return own(&app, &file, Some(disposition), &headers).await;
     }
     let file = app.store.signed_remote_file(&id).await?.ok_or(Error::NotFound)?;
-    Ok(remote(app.chat.attachment(&file).await?, Some(disposition)))
+    remote(app.chat.attachment(&file).await?, Some(disposition), &headers)
 }
 
 /// A file of ours, or the part of it that is asked for.
 async fn own(app: &App, file: &File, asked: Option<Disposition>, headers: &HeaderMap) -> Result<Response> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let (etag, len) = (format!("\"{}\"", file.sha256), u64::try_from(file.bytes).unwrap_or(0));
     let mut response = Response::new(Body::empty());
-    let (first, end) = match range::part(text(header::RANGE), text(header::IF_RANGE), &etag, len) {
-        Part::Beyond => {
-            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            set(&mut response, header::CONTENT_RANGE, &format!("bytes */{len}"));
-            return Ok(response);
-        }
-        Part::Whole => (0, len),
-        Part::Some(first, end) => {
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            set(&mut response, header::CONTENT_RANGE, &format!("bytes {first}-{}/{len}", end - 1));
-            (first, end)
-        }
-    };
+    let Some((first, end)) = part(&mut response, headers, &etag, len) else { return Ok(response) };
     let key =
         crate::files::storage::Key::parse(&file.object).ok_or_else(|| Error::internal("an object's key is damaged"))?;
     let chunks = app.files.storage().read(&key, first..end).await.map_err(Error::internal)?;
     *response.body_mut() = Body::from_stream(chunks);
-    set(&mut response, header::CONTENT_LENGTH, &(end - first).to_string());
-    set(&mut response, header::ACCEPT_RANGES, "bytes");
     set(&mut response, header::ETAG, &etag);
     describe(&mut response, &file.name, &file.content_type, asked);
     Ok(response)
 }
 
-/// A file on an operator's message, as it comes from Intercom.
-fn remote(content: Content, asked: Option<Disposition>) -> Response {
-    let mut response = Response::new(Body::from_stream(content.chunks));
-    if let Some(len) = content.len {
-        set(&mut response, header::CONTENT_LENGTH, &len.to_string());
-    }
+/// A file on an operator's message, as it comes from Intercom, or the part of it that is asked for: what is before that
+/// is fetched for nothing, for nobody knows whether Intercom sends parts.
+fn remote(content: Content, asked: Option<Disposition>, headers: &HeaderMap) -> Result<Response> {
+    let mut response = Response::new(Body::empty());
+    let body = match content.len {
+        Some(len) => {
+            let Some((first, end)) = part(&mut response, headers, "", len) else { return Ok(response) };
+            Body::from_stream(range::cut(content.chunks, first, end))
+        }
+        None => Body::from_stream(content.chunks),
+    };
+    *response.body_mut() = body;
     describe(&mut response, &content.name, &content.content_type, asked);
-    response
+    Ok(response)
+}
+
+/// Notes which part of `len` bytes is asked for, from the first to before the last; `None`, and the answer is made, if
+/// no byte of it is there.
+fn part(response: &mut Response, headers: &HeaderMap, etag: &str, len: u64) -> Option<(u64, u64)> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let (first, end) = match range::part(text(header::RANGE), text(header::IF_RANGE), etag, len) {
+        Part::Beyond => {
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            set(response, header::CONTENT_RANGE, &format!("bytes */{len}"));
+            return None;
+        }
+        Part::Whole => (0, len),
+        Part::Some(first, end) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            set(response, header::CONTENT_RANGE, &format!("bytes {first}-{}/{len}", end - 1));
+            (first, end)
+        }
+    };
+    set(response, header::CONTENT_LENGTH, &(end - first).to_string());
+    set(response, header::ACCEPT_RANGES, "bytes");
+    Some((first, end))
 }
 
 /// What keeps a file a file: no browser reads anything else into it, or runs it.

@@ -21,6 +21,7 @@ mod me;
 mod openapi;
 pub mod params;
 pub mod respond;
+mod session;
 mod tickets;
 mod webhooks;
 mod widget;
@@ -53,6 +54,7 @@ pub fn router(app: App) -> Router {
         .route("/api/settings/notifications", get(devices::notifications).put(devices::set_notifications))
         .route("/api/diagnostics", post(diagnostics::report))
         .route("/api/config", get(config::get))
+        .route("/api/session/telegram", post(session::telegram))
         .route("/api/export", get(me::export))
         .route("/api/me", delete(me::erase));
     let json = openapi::Contract::of_the_binary();

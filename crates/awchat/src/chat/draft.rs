@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::id::{self, ConversationId, UserId};
 use crate::model::{Attachment, Message, Topic};
 use crate::store::conversations::Conversation;
-use crate::store::outbound::{Journal, Kind, Outbound};
+use crate::store::outbound::{Journal, Kind, Outbound, Told};
 
 /// A message a user wants to send.
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ impl Draft {
             state: Journal::Sending,
             attempts: 1,
             ambiguous: false,
-            told: false,
+            told: Told::Nothing,
             attempt_ms: now_ms,
             settle_until_ms: 0,
             part_id: None,

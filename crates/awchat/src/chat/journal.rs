@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::store::outbound::{Journal, Kind, Outbound};
+use crate::store::outbound::{Journal, Kind, Outbound, Told};
 
 /// How long after a 502 the same words without a key are the same message, in milliseconds.
 pub const ADOPT_MS: i64 = 600_000;
@@ -75,7 +75,7 @@ pub fn on_request(row: Option<&Outbound>, fingerprint: &str) -> Next {
 
 /// The row of an attempt that is about to begin. It is the client's wish again: nobody has been told otherwise.
 pub fn sending(row: Outbound, now_ms: i64) -> Outbound {
-    Outbound { state: Journal::Sending, attempts: row.attempts + 1, told: false, attempt_ms: now_ms, ..row }
+    Outbound { state: Journal::Sending, attempts: row.attempts + 1, told: Told::Nothing, attempt_ms: now_ms, ..row }
 }
 
 /// Another attempt of a row that was `seen` to allow one: `None` if it has gone on since, found at Intercom or taken on
@@ -140,20 +140,25 @@ pub fn not_applied(row: Outbound, refused: bool) -> Outbound {
     Outbound { state, ..row }
 }
 
-/// The client hears 502: from now on the message is sent again only if the client asks for it.
-pub fn told(row: Outbound) -> Outbound {
-    Outbound { told: true, ..row }
+/// Given up as it was `seen`: one that has gone on since, asked for at another node, stays as it is.
+pub fn given_up(seen: &Outbound, row: Outbound) -> Outbound {
+    if is_as(seen, &row) { not_applied(row, false) } else { row }
 }
 
-/// The client has its answer: the same words without a key are another message now.
-pub fn answered(row: Outbound) -> Outbound {
-    Outbound { told: false, ..row }
+/// What an attempt's end makes of its row, unless another attempt has begun since.
+pub fn after_attempt(seen: &Outbound, row: Outbound, step: impl FnOnce(Outbound) -> Outbound) -> Outbound {
+    if row.attempts == seen.attempts { step(row) } else { row }
+}
+
+/// The client hears 502: from now on the message is sent again only if the client asks for it.
+pub fn told(row: Outbound) -> Outbound {
+    Outbound { told: Told::Unavailable, ..row }
 }
 
 /// Whether a row that turned out not to be at Intercom is sent without being asked for: its process died, so the
 /// client was told nothing and the wish stands, for a while.
 pub fn is_still_wanted(row: &Outbound, now_ms: i64) -> bool {
-    !row.told && now_ms.saturating_sub(row.created_ms) < INTENT_MS
+    row.told == Told::Nothing && now_ms.saturating_sub(row.created_ms) < INTENT_MS
 }
 
 /// Whether later messages of the conversation wait for this one.
@@ -196,7 +201,7 @@ mod tests {
             state,
             attempts: 1,
             ambiguous: false,
-            told: false,
+            told: Told::Nothing,
             attempt_ms: BEGUN_MS,
             settle_until_ms: 0,
             part_id: None,
@@ -280,7 +285,7 @@ mod tests {
     #[test]
     fn another_attempt_begins_only_if_the_row_has_not_gone_on_since_it_was_seen() {
         let seen = Outbound { settle_until_ms: BEGUN_MS + 30_000, ..row(Journal::Unknown) };
-        let told = Outbound { told: true, ..seen.clone() };
+        let told = Outbound { told: Told::Unavailable, ..seen.clone() };
         let begun = Outbound { state: Journal::Sending, attempts: 2, ..seen.clone() };
         let answered = Outbound { settle_until_ms: BEGUN_MS + 1_000, ..seen.clone() };
         let found = Outbound { state: Journal::Sent, ..seen.clone() };
@@ -294,7 +299,11 @@ mod tests {
             (&found, true, false),
         ] {
             let next = again(&seen, now.clone(), asked, BEGUN_MS + 40_000);
-            assert_eq!(next.is_some_and(|row| row.state == Journal::Sending && !row.told), may, "{now:?} {asked}");
+            assert_eq!(
+                next.is_some_and(|row| row.state == Journal::Sending && row.told == Told::Nothing),
+                may,
+                "{now:?} {asked}"
+            );
         }
         assert!(again(&found, found.clone(), true, BEGUN_MS).is_none());
         assert!(!is_absent(&seen, &answered, BEGUN_MS + 40_000), "another node's clock set that end");

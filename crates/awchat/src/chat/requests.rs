@@ -39,7 +39,7 @@ pub(super) enum Outcome {
     Failed,
 }
 
-impl From<Outcome> for Result<Sent> {
+impl From<Outcome> for crate::error::Result<Sent> {
     fn from(outcome: Outcome) -> Self {
         Err(match outcome {
             Outcome::Sent { sent, .. } => return Ok(sent),
@@ -62,14 +62,22 @@ pub(super) struct Requests(Mutex<HashMap<Identity, AtWork>>);
 #[derive(Debug)]
 struct AtWork {
     fingerprint: String,
+    /// The row that it works on, once there is one.
+    row: Option<String>,
     /// Where its end will be told.
     outcome: watch::Receiver<Option<Outcome>>,
     /// Who waited for it has heard 502: it is not begun any more, and if it was, the same words without a key are a
     /// retry of it.
     told: bool,
-    /// Somebody had heard 502 of it, and asked again.
-    was_told: bool,
+    /// Others can have heard 502 of its row, or hear it yet: whoever waited for it before, or for the one it repeats.
+    is_again: bool,
+    /// It is at its end, and whoever waits for it hears of it: nobody is told 502 any more.
+    has_ended: bool,
 }
+
+/// The request is no longer at work.
+#[derive(Debug)]
+pub(super) struct Ended;
 
 /// What makes two requests one: the key in its scope, or without a key the words.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,11 +95,22 @@ impl Requests {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that somebody heard 502 of a request; `false` if it is no longer at work.
-    pub(super) fn tell(&self, identity: &Identity) -> bool {
+    /// Notes that somebody hears 502 of a request; the row that it works on, if it has one. `Err`: it is no longer at
+    /// work.
+    pub(super) fn tell(&self, identity: &Identity) -> Result<Option<String>, Ended> {
         let mut requests = self.lock();
-        let Some(at_work) = requests.get_mut(identity) else { return false };
-        (at_work.told, at_work.was_told) = (true, true);
+        let at_work = requests.get_mut(identity).filter(|at_work| !at_work.has_ended).ok_or(Ended)?;
+        (at_work.told, at_work.is_again) = (true, true);
+        Ok(at_work.row.clone())
+    }
+
+    /// The request works on this row from now on, that of an earlier one if it `is_again`. `false`: who waited for it
+    /// has heard 502, and it must leave the row alone, which can be its retry's at another node.
+    pub(super) fn take_on(&self, identity: &Identity, row: &str, is_again: bool) -> bool {
+        let mut requests = self.lock();
+        let Some(at_work) = requests.get_mut(identity).filter(|at_work| !at_work.told) else { return false };
+        at_work.row = Some(row.to_owned());
+        at_work.is_again |= is_again;
         true
     }
 
@@ -99,15 +118,13 @@ impl Requests {
         self.lock().get(identity).is_some_and(|at_work| at_work.told)
     }
 
-    /// The request is no longer at work, unless somebody ever heard 502 of it: then the answer is whether the last
-    /// one who waited did.
-    pub(super) fn end_unless_told(&self, identity: &Identity) -> Option<bool> {
+    /// The request is at its end, and who waits for it hears of it; whether others can have heard 502 of its row, or
+    /// hear it yet. `None`: the last one who waited did, and nobody hears of the end.
+    pub(super) fn come_to_end(&self, identity: &Identity) -> Option<bool> {
         let mut requests = self.lock();
-        let told = requests.get(identity).filter(|at_work| at_work.was_told).map(|at_work| at_work.told);
-        if told.is_none() {
-            requests.remove(identity);
-        }
-        told
+        let at_work = requests.get_mut(identity).filter(|at_work| !at_work.told)?;
+        at_work.has_ended = true;
+        Some(at_work.is_again)
     }
 
     pub(super) fn end(&self, identity: &Identity) {
@@ -119,13 +136,18 @@ impl Requests {
     pub(super) fn join_or_begin(&self, identity: &Identity, fingerprint: &str) -> Option<Joined> {
         let mut requests = self.lock();
         if let Some(at_work) = requests.get_mut(identity) {
+            if at_work.fingerprint != fingerprint {
+                return None;
+            }
             // Whoever heard 502 of it asks again.
             at_work.told = false;
-            return (at_work.fingerprint == fingerprint).then(|| (at_work.outcome.clone(), None));
+            return Some((at_work.outcome.clone(), None));
         }
         let (end, outcome) = watch::channel(None);
-        let (fingerprint, told) = (fingerprint.to_owned(), false);
-        requests.insert(identity.clone(), AtWork { fingerprint, outcome: outcome.clone(), told, was_told: false });
+        let fingerprint = fingerprint.to_owned();
+        let at_work =
+            AtWork { fingerprint, row: None, outcome: outcome.clone(), told: false, is_again: false, has_ended: false };
+        requests.insert(identity.clone(), at_work);
         Some((outcome, Some(end)))
     }
 }

@@ -4,12 +4,11 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
 use super::Files;
 use super::check::{self, Kind, Refusal};
-use super::storage::Key;
+use super::storage::{Incoming, Key};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 
@@ -19,7 +18,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// A file that is arriving; dropped, it leaves nothing.
 #[derive(Debug)]
 pub struct Arriving {
-    file: NamedTempFile,
+    file: Incoming,
     writer: tokio::fs::File,
     digest: Sha256,
     len: u64,
@@ -44,7 +43,7 @@ pub struct Kept {
 }
 
 struct Cleaned {
-    file: NamedTempFile,
+    file: Incoming,
     kind: Kind,
     size: Option<(u32, u32)>,
     len: u64,
@@ -88,7 +87,7 @@ impl Files {
     /// When there is no room for it.
     pub fn begin(&self, max_bytes: u64) -> Result<Arriving> {
         let file = self.storage().incoming().map_err(Error::internal)?;
-        let mut writer = tokio::fs::File::from_std(file.reopen().map_err(Error::internal)?);
+        let mut writer = tokio::fs::File::from_std(file.writer().map_err(Error::internal)?);
         writer.set_max_buf_size(BUFFER_BYTES);
         Ok(Arriving { file, writer, digest: Sha256::new(), len: 0, max_bytes })
     }
@@ -116,19 +115,19 @@ impl Files {
     }
 
     /// The file itself if it is clean, else a clean copy.
-    fn cleaned(&self, mut file: NamedTempFile, len: u64, sha256: String) -> Result<Cleaned, Refusal> {
-        let clean = check::check(file.as_file_mut())?;
+    fn cleaned(&self, mut file: Incoming, len: u64, sha256: String) -> Result<Cleaned, Refusal> {
+        let clean = check::check(file.file())?;
         let (kind, size) = (clean.kind, clean.size);
         if clean.is_identical(len) {
             return Ok(Cleaned { file, kind, size, len, sha256 });
         }
         let mut copy = self.storage().incoming()?;
-        let mut out = Hashed { out: BufWriter::with_capacity(BUFFER_BYTES, copy.as_file_mut()), digest: Sha256::new() };
-        clean.write(file.as_file_mut(), &mut out)?;
+        let mut out = Hashed { out: BufWriter::with_capacity(BUFFER_BYTES, copy.file()), digest: Sha256::new() };
+        clean.write(file.file(), &mut out)?;
         out.out.flush()?;
         let sha256 = hex::encode(out.digest.clone().finalize());
         drop(out);
-        let len = copy.as_file_mut().seek(SeekFrom::End(0))?;
+        let len = copy.file().seek(SeekFrom::End(0))?;
         Ok(Cleaned { file: copy, kind, size, len, sha256 })
     }
 }

@@ -33,8 +33,8 @@ pub struct Outbound {
     pub attempts: i64,
     /// An attempt may have been applied without our knowing.
     pub ambiguous: bool,
-    /// The client was told 502.
-    pub told: bool,
+    /// What the client was told of it.
+    pub told: Told,
     /// When the newest attempt began, Unix milliseconds.
     pub attempt_ms: i64,
     /// From then on absence at Intercom is final, Unix milliseconds.
@@ -45,6 +45,23 @@ pub struct Outbound {
     pub response: Option<String>,
     /// Unix milliseconds.
     pub created_ms: i64,
+}
+
+/// What a client was told of its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing, or 201 at once.
+    Nothing,
+    /// 502: it is sent again only if the client asks again, and then it is the same message.
+    Unavailable,
+    /// 201, when it asked again: the same words without a key are another message for good.
+    Sent,
+}
+
+impl Told {
+    fn parse(number: i64) -> Option<Self> {
+        [Self::Nothing, Self::Unavailable, Self::Sent].into_iter().find(|told| *told as i64 == number)
+    }
 }
 
 /// What a row of the journal is.
@@ -150,7 +167,7 @@ impl TryFrom<Row> for Outbound {
             payload: row.payload,
             attempts: row.attempts,
             ambiguous: row.ambiguous != 0,
-            told: row.told != 0,
+            told: Told::parse(row.told).ok_or_else(damaged)?,
             attempt_ms: row.attempt_ms,
             settle_until_ms: row.settle_until_ms,
             part_id: row.part_id,
@@ -228,25 +245,29 @@ impl Store {
         row.map(Outbound::try_from).transpose()
     }
 
-    /// Notes whether the client was told 502, whatever has become of the row.
-    pub async fn tell_outbound(&self, id: &str, told: bool) -> Result<()> {
-        sqlx::query("update outbound set told = $2 where id = $1")
-            .bind(id)
-            .bind(flag(told))
-            .execute(&self.write)
-            .await?;
-        Ok(())
+    /// Notes that the client has its answer: it will not ask again, whatever a request that it no longer waits for is
+    /// told later. `false`: it had its answer before.
+    pub async fn answered_outbound(&self, id: &str) -> Result<bool> {
+        let done = sqlx::query("update outbound set told = 2 where id = $1 and told <> 2").bind(id);
+        Ok(done.execute(&self.write).await?.rows_affected() == 1)
     }
 
-    /// Notes that the client was told 502 of a request whose row, if it has one yet, has no end.
-    pub async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str) -> Result<()> {
+    /// Notes that the client was told 502 of a request that works on `row`, or whose row, if it has one yet, has no end.
+    pub async fn tell_outbound_open(
+        &self,
+        user: &UserId,
+        route: &str,
+        fingerprint: &str,
+        row: Option<&str>,
+    ) -> Result<()> {
         sqlx::query(
             "update outbound set told = 1 where user_id = $1 and route = $2 and fingerprint = $3
-             and state in ('sending', 'unknown')",
+             and (state in ('sending', 'unknown') or id = $4) and told = 0",
         )
         .bind(user.as_str())
         .bind(route)
         .bind(fingerprint)
+        .bind(row.unwrap_or_default())
         .execute(&self.write)
         .await?;
         Ok(())
@@ -305,7 +326,7 @@ impl Tx {
         .bind(new.state.as_str())
         .bind(new.attempts)
         .bind(flag(new.ambiguous))
-        .bind(flag(new.told))
+        .bind(new.told as i64)
         .bind(new.attempt_ms)
         .bind(new.created_ms)
         .execute(self.conn())
@@ -338,7 +359,7 @@ impl Tx {
         .bind(row.state.as_str())
         .bind(row.attempts)
         .bind(flag(row.ambiguous))
-        .bind(flag(row.told))
+        .bind(row.told as i64)
         .bind(row.attempt_ms)
         .bind(row.settle_until_ms)
         .bind(row.part_id.clone())
@@ -392,7 +413,7 @@ pub(super) mod tests {
             state,
             attempts: 1,
             ambiguous: false,
-            told: false,
+            told: Told::Nothing,
             attempt_ms: 0,
             settle_until_ms: 0,
             part_id: None,

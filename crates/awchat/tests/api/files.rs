@@ -1,21 +1,35 @@
 //! Files: upload, download, attachments both ways.
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use awchat::worker;
+use awchat::config::{Config, Storage};
+use awchat::files::storage::Key;
+use awchat::id::UserId;
+use awchat::{files, worker};
+use futures_util::TryStreamExt;
 use sandbox::{Fault, Kind, Upload};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Client, World, world};
+use crate::harness::{Answer, Client, World, bucket, world};
 
 /// A file that `scripts/fixtures` made.
 fn fixture(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fixtures").join(name);
     std::fs::read(path).expect("scripts/fixtures makes the files that these tests need")
+}
+
+/// All files of a folder that `scripts/fixtures` made, by name.
+fn fixtures(folder: &str) -> BTreeMap<String, Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fixtures").join(folder);
+    let entries = std::fs::read_dir(path).expect("scripts/fixtures makes the files that these tests need");
+    let names = entries.map(|entry| entry.expect("a file").file_name().to_string_lossy().into_owned());
+    names.map(|name| (name.clone(), fixture(&format!("{folder}/{name}")))).collect()
 }
 
 /// The path and query of a signed address.
@@ -32,18 +46,27 @@ fn id(file: &Value) -> &str {
     file["id"].as_str().expect("an id")
 }
 
-/// Objects of the storage, and files on their way there.
-fn stored(world: &World) -> Vec<std::path::PathBuf> {
-    let awchat::config::Storage::Local(root) = &world.app.config.files.storage else { panic!("a folder") };
+/// Names of the objects of the storage; in a directory also of files on their way there.
+pub(crate) async fn stored(config: &Config) -> Vec<String> {
+    let Storage::Local(root) = &config.files.storage else {
+        let bucket = files::storage::Storage::open(&config.files.storage).expect("a bucket");
+        let all = bucket.older_than(Duration::ZERO, i64::MAX).await.expect("a list");
+        return all.map_ok(|key| key.as_str().to_owned()).try_collect().await.expect("listed");
+    };
     let mut found = Vec::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
-            if path.is_dir() { folders.push(path) } else { found.push(path) }
+            if path.is_dir() { folders.push(path) } else { found.push(path.display().to_string()) }
         }
     }
     found
+}
+
+/// How many there are.
+async fn count(world: &World) -> usize {
+    stored(&world.app.config).await.len()
 }
 
 // ---- up ----
@@ -97,26 +120,61 @@ async fn what_a_photo_tells_of_its_maker_is_not_kept() {
         assert!(holds(&photo, words) && !holds(&kept, words), "{}", String::from_utf8_lossy(words));
     }
     assert_eq!(file["size"], kept.len());
-    assert_eq!(stored(&world).len(), 1, "what arrived is not kept beside it");
+    assert_eq!(count(&world).await, 1, "what arrived is not kept beside it");
+}
+
+#[tokio::test]
+async fn files_of_many_makers_are_taken_and_clean_ones_come_back_as_they_were() {
+    let world = world().await;
+    let ada = world.user("ada");
+    let (clean, others) = (fixtures("clean"), fixtures("accepted"));
+    let mut makers: BTreeMap<String, usize> = BTreeMap::new();
+    let all = clean.iter().map(|file| (file, true)).chain(others.iter().map(|file| (file, false)));
+    for ((name, bytes), is_clean) in all {
+        let file = uploaded(&ada, name, bytes).await;
+        let kept = ada.get(&format!("/api/files/{}", id(&file))).await;
+        assert_eq!((kept.status, &file["name"]), (200, &json!(name)));
+        let is_same = Sha256::digest(&kept.bytes) == Sha256::digest(bytes);
+        assert!(is_same || !is_clean, "{name} comes back changed");
+        *makers.entry(file["contentType"].to_string()).or_default() += 1;
+    }
+    assert_eq!(makers.len(), 8, "{makers:?}");
+    assert!(makers.values().all(|count| *count >= 3), "{makers:?}");
+    println!(
+        "{} files of 8 types taken, each type of 3 makers or more; {} without metadata come back the same by SHA-256",
+        clean.len() + others.len(),
+        clean.len()
+    );
 }
 
 #[tokio::test]
 async fn other_files_are_refused_whatever_they_are_called() {
     let world = world().await;
     let ada = world.user("ada");
-    for (name, rule) in [
-        ("refused/script.svg", "TXT: must not be a page"),
-        ("refused/page.html", "TXT: must not be a page"),
-        ("refused/program.elf", "TXT:"),
-        ("refused/archive.zip", "TXT:"),
-        ("refused/picture.heic", "MP4: must not be HEIC"),
-        ("refused/film.mov", "MP4: must not be HEIC, AVIF or QuickTime"),
-        ("refused/empty.txt", "TXT: must not be empty"),
-    ] {
-        let message = ada.uploads("photo.jpg", &fixture(name)).await.expect_error(400, "validation_error");
-        assert!(message.starts_with("file: ") && message.contains(rule), "{name}: {message}");
+    let refused = fixtures("refused");
+    let foreign = refused.iter().map(|(name, bytes)| (name.clone(), "photo.jpg".to_owned(), bytes.clone()));
+    // A text that is cut off is a text.
+    let whole = fixtures("clean").into_iter().filter(|(name, _)| !name.ends_with(".txt"));
+    let cut_off = whole.map(|(name, bytes)| (format!("half of {name}"), name, bytes[..bytes.len() / 2].to_vec()));
+    let bad: Vec<_> = foreign.chain(cut_off).collect();
+    for (what, name, bytes) in &bad {
+        let message = ada.uploads(name, bytes).await.expect_error(400, "validation_error");
+        let is_rule = message.starts_with("file: ") && ["must", "may"].iter().any(|word| message.contains(word));
+        assert!(is_rule, "{what}: {message}");
     }
-    assert_eq!(stored(&world), Vec::<std::path::PathBuf>::new());
+    for (name, rule) in [
+        ("script.svg", "TXT: must not be a page"),
+        ("archive.zip", "TXT:"),
+        ("picture.heic", "MP4: must not be HEIC"),
+        ("film.mov", "MP4: must not be HEIC, AVIF or QuickTime"),
+        ("empty.txt", "TXT: must not be empty"),
+    ] {
+        let message = ada.uploads("photo.jpg", &refused[name]).await.expect_error(400, "validation_error");
+        assert!(message.contains(rule), "{name}: {message}");
+    }
+    assert_eq!(count(&world).await, 0);
+    assert!(bad.len() >= 60, "{}", bad.len());
+    println!("{} bad files under good names: each 400 validation_error, naming its rule", bad.len());
 }
 
 #[tokio::test]
@@ -185,29 +243,26 @@ async fn the_largest_file_is_exact_to_the_byte() {
         socket.read_exact(&mut answer).await.expect("an answer before the body");
         assert_eq!(&answer, b"HTTP/1.1 400", "{length}");
     }
-    assert_eq!(stored(&world).len(), 1, "nothing is left of what was refused");
+    assert_eq!(count(&world).await, 1, "nothing is left of what was refused");
 }
 
-#[tokio::test]
-async fn a_client_that_goes_leaves_nothing() {
-    let world = world().await;
-    let token = world.token("ada");
-    let address = world.url.strip_prefix("http://").expect("an address").to_owned();
-    let mut socket = TcpStream::connect(&address).await.expect("the server listens");
+/// An upload that has begun, and what has arrived of its file.
+async fn begins(world: &World, file: &[u8]) -> TcpStream {
+    let address = world.url.strip_prefix("http://").expect("an address");
+    let mut socket = TcpStream::connect(address).await.expect("the server listens");
     let head = format!(
-        "POST /api/files/upload HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: 1000000\r\n\
-         content-type: multipart/form-data; boundary=b\r\n\r\n--b\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\n"
+        "POST /api/files/upload HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 20000000\r\n\
+         content-type: multipart/form-data; boundary=b\r\n\r\n--b\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\n",
+        world.token("ada")
     );
     socket.write_all(head.as_bytes()).await.expect("sent");
-    socket.write_all(&[b'x'; 100_000]).await.expect("sent");
-    eventually(|| stored(&world).len() == 1).await;
-    drop(socket);
-    eventually(|| stored(&world).is_empty()).await;
+    socket.write_all(file).await.expect("sent");
+    socket
 }
 
-async fn eventually(is_so: impl Fn() -> bool) {
+async fn eventually(is_so: impl AsyncFn() -> bool) {
     for _ in 0..1_000 {
-        if is_so() {
+        if is_so().await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -216,28 +271,66 @@ async fn eventually(is_so: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_user_has_two_uploads_at_once() {
+async fn a_user_has_two_uploads_at_once_and_a_client_that_goes_leaves_nothing() {
     let world = world().await;
-    let address = world.url.strip_prefix("http://").expect("an address").to_owned();
-    let mut arriving = Vec::new();
-    for _ in 0..2 {
-        let mut socket = TcpStream::connect(&address).await.expect("the server listens");
-        let head = format!(
-            "POST /api/files/upload HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 1000\r\n\
-             content-type: multipart/form-data; boundary=b\r\n\r\n--b\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\nx",
-            world.token("ada")
-        );
-        socket.write_all(head.as_bytes()).await.expect("sent");
-        arriving.push(socket);
-    }
-    eventually(|| stored(&world).len() == 2).await;
+    let arriving = [begins(&world, &[b'x'; 100_000]).await, begins(&world, b"x").await];
+    let has_place = || world.app.files.place(&UserId::parse("ada").expect("an id")).is_ok();
+    eventually(async || !has_place()).await;
     let refused = world.user("ada").uploads("a.txt", b"hello").await;
     assert_eq!(refused.header("retry-after"), Some("1"));
     refused.expect_error(429, "rate_limited");
+    // In a directory they can be seen; beside a bucket they have no name.
+    let named = if bucket().is_none() { 2 } else { 0 };
+    eventually(async || count(&world).await == named).await;
     uploaded(&world.user("bob"), "a.txt", b"hello").await;
     drop(arriving);
-    eventually(|| stored(&world).len() == 1).await;
+    eventually(async || count(&world).await == 1 && has_place()).await;
     uploaded(&world.user("ada"), "a.txt", b"hello").await;
+}
+
+#[tokio::test]
+async fn a_form_that_drips_is_given_up_within_ten_seconds() {
+    let world = world().await;
+    let mut socket = begins(&world, &[b'x'; 20_000]).await;
+    let began = Instant::now();
+    let mut answer = String::new();
+    let mut reading = std::pin::pin!(async {
+        let (mut from, mut to) = socket.split();
+        let drips = async {
+            while to.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! { read = from.read_to_string(&mut answer) => read, read = drips => read }
+    });
+    // A connection's time is real: what is at hand of an answer is there before the connection ends.
+    let _cut_off = tokio::time::timeout(Duration::from_secs(60), &mut reading).await.expect("it ends");
+    assert!((8..30).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    eventually(async || count(&world).await == 0).await;
+}
+
+#[tokio::test]
+async fn a_form_that_comes_too_slowly_is_given_up_at_its_deadline() {
+    // Where one can see what has arrived of a file.
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("file://{}", folder.path().display());
+    let world = World::begin(&[("STORAGE_URL", &url)], false).await;
+    let arrived = || {
+        let mut entries = std::fs::read_dir(folder.path().join("incoming")).expect("a folder");
+        entries.next().map_or(0, |entry| entry.expect("an entry").metadata().map_or(0, |file| file.len()))
+    };
+    // Enough for the connection to have earned more time than the form has: 30 s, and 1 s for each 64 KiB of 20 MiB.
+    let mut socket = begins(&world, &vec![b'x'; 8_000_000]).await;
+    eventually(async || arrived() > 7_000_000).await;
+    world.clock.advance(349_000);
+    socket.write_all(&[b'x'; 500_000]).await.expect("it is still taken");
+    eventually(async || arrived() > 8_300_000).await;
+    world.clock.advance(2_000);
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 400");
+    eventually(async || count(&world).await == 0).await;
 }
 
 #[tokio::test]
@@ -250,7 +343,7 @@ async fn a_user_uploads_so_much_in_a_day() {
     let wait: i64 = refused.header("retry-after").expect("a wait").parse().expect("seconds");
     assert!((86_000..=86_400).contains(&wait), "{wait}");
     refused.expect_error(429, "rate_limited");
-    assert_eq!(stored(&world).len(), 1, "what is over the quota is not kept");
+    assert_eq!(count(&world).await, 1, "what is over the quota is not kept");
     uploaded(&world.user("bob"), "a.txt", &most).await;
     uploaded(&ada, "a.txt", &vec![b'x'; 1_048_576 - 700_000]).await;
     ada.uploads("a.txt", b"x").await.expect_error(429, "rate_limited");
@@ -271,7 +364,7 @@ async fn the_same_upload_again_is_the_same_file() {
     ada().uploads("b.txt", b"hello").await.expect_error(422, "idempotency_mismatch");
     let bobs = world.user("bob").with("idempotency-key", "photo-1").uploads("a.txt", b"hello").await;
     assert_eq!(bobs.header("idempotent-replayed"), None, "his own");
-    assert_eq!(stored(&world).len(), 2);
+    assert_eq!(count(&world).await, 2);
 }
 
 #[tokio::test]
@@ -404,14 +497,14 @@ async fn a_file_that_no_message_has_goes_after_a_day() {
     ada.post(&path, json!({ "attachmentIds": [id(&kept)] })).await.expect(201);
     world.clock.advance(23 * 3_600_000);
     worker::keep_house(&world.app).await.expect("the house is kept");
-    assert_eq!(stored(&world).len(), 2);
+    assert_eq!(count(&world).await, 2);
     world.clock.advance(2 * 3_600_000);
     worker::keep_house(&world.app).await.expect("the house is kept");
-    assert_eq!(stored(&world).len(), 1);
+    assert_eq!(count(&world).await, 1);
     // The journal forgets the message after two days, the file stays with it.
     world.clock.advance(72 * 3_600_000);
     worker::keep_house(&world.app).await.expect("the house is kept");
-    assert_eq!(stored(&world).len(), 1);
+    assert_eq!(count(&world).await, 1);
     let ada = world.user("ada");
     ada.get(&format!("/api/files/{}", id(&loose))).await.expect_error(404, "not_found");
     assert_eq!(ada.get(&format!("/api/files/{}", id(&kept))).await.text, "kept");
@@ -421,14 +514,33 @@ async fn a_file_that_no_message_has_goes_after_a_day() {
 async fn an_object_that_a_crash_left_without_a_row_goes_after_an_hour() {
     let world = world().await;
     uploaded(&world.user("ada"), "a.txt", b"hello").await;
-    let object = stored(&world).pop().expect("an object");
-    let orphan = object.with_file_name("0123456789abcdef0123456789abcdef");
-    std::fs::write(&orphan, b"left behind").expect("written");
+    let storage = world.app.files.storage();
+    let orphan = Key::parse("v1/0123456789abcdef/0123456789abcdef0123456789abcdef").expect("a key");
+    let mut left_behind = storage.incoming().expect("a file");
+    left_behind.file().write_all(b"left behind").expect("written");
+    storage.keep(&orphan, left_behind).await.expect("kept");
     worker::keep_house(&world.app).await.expect("the house is kept");
-    assert!(orphan.exists(), "its row may be on the way");
+    assert_eq!(count(&world).await, 2, "its row may be on the way");
     world.clock.advance(3_700_000);
     worker::keep_house(&world.app).await.expect("the house is kept");
-    assert!(!orphan.exists() && object.exists());
+    assert_eq!(count(&world).await, 1);
+    assert!(storage.read(&orphan, 0..1).await.is_err());
+}
+
+#[tokio::test]
+async fn files_go_with_their_user() {
+    let world = world().await;
+    let ada = world.user("ada");
+    let chat = ada.opens("Hello").await;
+    let file = uploaded(&ada, "a.txt", b"on a message").await;
+    reply(&ada, &chat, json!({ "attachmentIds": [id(&file)] })).await.expect(201);
+    uploaded(&ada, "b.txt", b"on none").await;
+    let bobs = uploaded(&world.user("bob"), "c.txt", b"another's").await;
+    assert_eq!(ada.call("DELETE", "/api/me", None).await.status, 204);
+    world.work().await;
+    assert_eq!(count(&world).await, 1);
+    world.nobody().get(&path_of(&file["url"])).await.expect_error(404, "not_found");
+    assert_eq!(world.nobody().get(&path_of(&bobs["url"])).await.text, "another's");
 }
 
 // ---- on messages of users ----
@@ -473,6 +585,8 @@ async fn a_picture_reaches_the_operators_and_is_shown_as_it_was_sent() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(fetched == photo, "{} bytes", fetched.len());
+    let arrived = last_part(&world, &chat)["attachments"][0].clone();
+    assert_eq!((&arrived["name"], &arrived["content_type"]), (&json!("photo.png"), &json!("image/png")));
 
     // Whatever Intercom calls it: neither its webhook nor its answer shows it anew, or otherwise.
     let latest = ada.polls(&chat, 0).await["latestTimestamp"].as_i64().expect("a position");
@@ -610,7 +724,7 @@ async fn files_of_a_message_that_was_taken_back_go() {
     assert_eq!(ada.reads(&chat).await["messages"][1]["attachments"], json!([]));
     world.nobody().get(&path_of(&file["url"])).await.expect_error(404, "not_found");
     worker::keep_house(&world.app).await.expect("the house is kept");
-    assert!(stored(&world).is_empty());
+    assert_eq!(count(&world).await, 0);
 }
 
 // ---- on messages of operators ----
@@ -650,6 +764,30 @@ async fn an_operators_file_is_shown_for_as_long_as_the_message_is() {
     bob.get(&format!("/api/files/{}", id(&first))).await.expect_error(404, "not_found");
     let json = world.user("ada").with("accept", "application/json").get(&format!("/api/files/{}", id(&first))).await;
     assert_eq!(json.expect(200)["name"], "receipt.png");
+}
+
+#[tokio::test]
+async fn a_part_of_an_operators_film_is_sent_alone() {
+    let world = world().await;
+    let ada = world.user("ada");
+    let chat = ada.opens("Hello").await;
+    let film = fixture("clean/x264.mp4");
+    let upload = Upload { name: "film.mp4".into(), content_type: "video/mp4".into(), data: film.clone() };
+    world.operator().replies_with(&chat, "Here", vec![upload]).await;
+    world.pass(Duration::from_secs(5)).await;
+    let file = ada.reads(&chat).await["messages"][1]["attachments"][0].clone();
+    for path in [path_of(&file["url"]), format!("/api/files/{}", id(&file))] {
+        for (range, first, end) in [("bytes=0-1", 0, 2), ("bytes=-10", film.len() - 10, film.len())] {
+            let answer = world.user("ada").with("range", range).get(&path).await;
+            let told = format!("bytes {first}-{}/{}", end - 1, film.len());
+            assert_eq!((answer.status, answer.header("content-range")), (206, Some(told.as_str())), "{range}");
+            assert!(answer.bytes == film[first..end], "{range}");
+        }
+        let beyond = world.user("ada").with("range", "bytes=99999999-").get(&path).await;
+        beyond.expect_error(416, "bad_request");
+        let other = world.user("ada").with("range", "bytes=0-1").with("if-range", "\"x\"").get(&path).await;
+        assert_eq!((other.status, other.bytes.len()), (200, film.len()), "nobody knows whether it is the same one");
+    }
 }
 
 #[tokio::test]

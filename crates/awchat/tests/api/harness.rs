@@ -60,6 +60,23 @@ impl World {
     pub(crate) async fn begin_at(intercom: sandbox::Settings, settings: Settings<'_>, live: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
         let sandbox = self::intercom(intercom).await;
+        Self::begin_in(folder, sandbox, settings, live).await
+    }
+
+    /// A world with telephones and a bot, which go by the world's clock.
+    pub(crate) async fn with_phones(settings: Settings<'_>, live: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the database");
+        let sandbox = self::intercom(Default::default()).await;
+        let phones = phone_settings(&sandbox, folder.path());
+        let phones = phones.iter().map(|(name, value)| (*name, value.as_str()));
+        let settings: Vec<_> = settings.iter().copied().chain(phones).collect();
+        let world = Self::begin_in(folder, sandbox, &settings, live).await;
+        let clock = world.clock.clone();
+        world.sandbox.phones().go_by(move || clock.now_ms());
+        world
+    }
+
+    async fn begin_in(folder: tempfile::TempDir, sandbox: Sandbox, settings: Settings<'_>, live: bool) -> Self {
         let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("a bound address"));
@@ -179,6 +196,19 @@ pub(crate) fn assert_no_violations(sandbox: &Sandbox) {
     assert!(violations.is_empty(), "requests that Intercom's description does not know: {violations:#?}");
 }
 
+/// What a server needs to reach the sandbox's telephones and chats; the account's file is kept in `folder`.
+pub(crate) fn phone_settings(sandbox: &Sandbox, folder: &Path) -> Vec<(&'static str, String)> {
+    let file = folder.join("service-account.json");
+    std::fs::write(&file, sandbox.phones().service_account().to_string()).expect("a file for the service account");
+    vec![
+        ("FCM_SERVICE_ACCOUNT_FILE", file.display().to_string()),
+        ("FCM_BASE_URL", sandbox.url()),
+        ("TELEGRAM_BOT_TOKEN", sandbox.phones().bot_token()),
+        ("TELEGRAM_API_URL", sandbox.url()),
+        ("TELEGRAM_APP_URL", "https://app.example.com/chat".to_owned()),
+    ]
+}
+
 fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &str) -> Config {
     let all = all_settings(settings, sandbox, database);
     let lookup = |name: &str| all.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
@@ -190,11 +220,8 @@ pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: 
     let outside = sandbox::Settings::default();
     let secrets = format!("{SECRET},{OLD_SECRET}");
     let base = sandbox.url();
-    // Beside the database, wherever that is.
-    let storage = format!("file://{}.files", database.split_once("://").map_or(database, |(_, path)| path));
     let usual = [
         ("DATABASE_URL", database),
-        ("STORAGE_URL", &storage),
         ("SESSION_JWT_SECRETS", &secrets),
         ("INTERCOM_ACCESS_TOKEN", &outside.access_token),
         ("INTERCOM_CLIENT_SECRET", &outside.client_secret),
@@ -205,7 +232,32 @@ pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: 
         ("RATE_LIMIT_PER_MINUTE", "600000"),
         ("RATE_LIMIT_BURST", "100000"),
     ];
-    settings.iter().chain(&usual).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    let given = settings.iter().chain(&usual).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    given.chain(storage(database).into_iter().map(|(name, value)| (name.to_owned(), value))).collect()
+}
+
+/// The bucket that all servers of this run keep their files in, such as `http://127.0.0.1:9000/tests`; without one, they
+/// are kept in directories.
+pub(crate) fn bucket() -> Option<String> {
+    std::env::var("AWCHAT_TEST_S3").ok().filter(|bucket| !bucket.is_empty())
+}
+
+/// A place for files that no other server of this run has.
+fn storage(database: &str) -> Vec<(&'static str, String)> {
+    let Some(bucket) = bucket() else {
+        // Beside the database, wherever that is.
+        let path = database.split_once("://").map_or(database, |(_, path)| path);
+        return vec![("STORAGE_URL", format!("file://{path}.files"))];
+    };
+    let (endpoint, name) = bucket.rsplit_once('/').expect("AWCHAT_TEST_S3 is the address of a bucket");
+    let to = |text: &str| text.to_owned();
+    vec![
+        ("STORAGE_URL", format!("s3://{name}/tests/{}", id::random())),
+        ("AWS_ENDPOINT_URL", to(endpoint)),
+        ("AWS_ACCESS_KEY_ID", to("tests")),
+        ("AWS_SECRET_ACCESS_KEY", to("tests")),
+        ("AWS_REGION", to("us-east-1")),
+    ]
 }
 
 /// A session token that holds for an hour.

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use awchat::clock::Clock;
+use awchat::config::Config;
 use sandbox::{Fault, Kind, Sandbox};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -40,6 +41,8 @@ impl Server {
         let database = format!("sqlite://{}", folder.path().join("awchat.db").display());
         let address = format!("127.0.0.1:{}", free_port());
         let mut settings = all_settings(settings, &sandbox, &database);
+        let phones = harness::phone_settings(&sandbox, folder.path());
+        settings.extend(phones.into_iter().map(|(name, value)| (name.to_owned(), value)));
         settings.push(("LISTEN_ADDR".to_owned(), address.clone()));
         let url = format!("http://{address}");
         sandbox.send_webhooks_to(format!("{url}/webhooks/intercom"));
@@ -103,9 +106,10 @@ impl Server {
         line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    /// Where the files are that it keeps.
-    pub(crate) fn files(&self) -> std::path::PathBuf {
-        self.folder.path().join("awchat.db.files")
+    /// What it is told by its settings.
+    pub(crate) fn config(&self) -> Config {
+        let lookup = |name: &str| self.settings.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
+        Config::from_lookup(&lookup).expect("the settings hold")
     }
 
     /// SIGTERM.
@@ -118,6 +122,11 @@ impl Server {
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(|child| child.try_wait().expect("a child can be asked"))
+    }
+
+    /// A user with a session token of their own.
+    pub(crate) fn user_with(&self, token: String) -> Caller {
+        Caller { http: client(), url: self.url.clone(), token }
     }
 
     /// A user, signed in.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use awchat::chat::draft::Opening;
 use awchat::chat::mirror;
 use awchat::id::{ConversationId, UserId};
-use awchat::store::outbound::{self, Journal, Outbound};
+use awchat::store::outbound::{self, Journal, Outbound, Told};
 use sandbox::{Fault, Kind};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -422,9 +422,10 @@ async fn a_retry_without_a_key_after_a_502_is_the_same_message_and_after_a_201_a
     assert_eq!(talk.at_intercom(), ["Hello", "ok", "ok"]);
 
     // Found by the server after the 502: the retry is told of it, once.
-    world.sandbox.fault(once(Kind::AppliedLate { after_ms: 1_000, hang: false }));
+    world.sandbox.fault(once(Kind::AppliedLate { after_ms: 600_000, hang: false }));
     unavailable(talk.says("late").await);
-    eventually("it is applied", || talk.at_intercom().len() == 4).await;
+    world.sandbox.apply_late();
+    assert_eq!(talk.at_intercom().len(), 4);
     world.work().await;
     let late = talk.says("late").await.expect(201);
     assert_eq!(talk.at_intercom().len(), 4);
@@ -443,9 +444,10 @@ async fn a_message_applied_within_the_settle_window_is_found_with_and_without_it
         if !webhooks {
             world.sandbox.fault(Fault::new(Kind::Drop));
         }
-        world.sandbox.fault(once(Kind::AppliedLate { after_ms: if hang { 3_000 } else { 1_000 }, hang }));
+        world.sandbox.fault(once(Kind::AppliedLate { after_ms: 600_000, hang }));
         unavailable(talk.says_at_once("k", "Late").await);
-        eventually("it is applied", || talk.at_intercom().len() == 2).await;
+        world.sandbox.apply_late();
+        assert_eq!(talk.at_intercom().len(), 2);
         world.pass(Duration::from_millis(2_100)).await;
         assert_eq!(talk.shown().await, ["Hello", "Late"], "webhooks {webhooks}, hang {hang}: the poll shows it");
         let replayed = talk.says_at_once("k", "Late").await;
@@ -462,13 +464,14 @@ async fn a_message_applied_after_the_settle_window_is_double_at_intercom_and_sin
         if !webhooks {
             world.sandbox.fault(Fault::new(Kind::Drop));
         }
-        world.sandbox.fault(once(Kind::AppliedLate { after_ms: 3_000, hang: false }));
+        world.sandbox.fault(once(Kind::AppliedLate { after_ms: 600_000, hang: false }));
         unavailable(talk.says_at_once("k", "Twice?").await);
         world.clock.advance(1_000);
         let sent = talk.says_at_once("k", "Twice?").await;
         assert_eq!(sent.status, 201, "{}", sent.text);
         let since = talk.ada.polls(&talk.chat, 0).await["latestTimestamp"].as_i64().expect("a time");
-        eventually("the first comes late", || talk.at_intercom().len() == 3).await;
+        world.sandbox.apply_late();
+        assert_eq!(talk.at_intercom().len(), 3, "the first comes late");
         world.operator().replies(&talk.chat, "Once is enough").await;
         world.pass(Duration::from_secs(2)).await;
         talk.says_at_once("l", "Sorry").await.expect(201);
@@ -716,7 +719,7 @@ async fn left_behind(talk: &Talk<'_>, body: &str) {
         state: Journal::Sending,
         attempts: 1,
         ambiguous: false,
-        told: false,
+        told: Told::Nothing,
         attempt_ms: now_ms,
         settle_until_ms: 0,
         part_id: None,

@@ -6,7 +6,6 @@ use sandbox::{Fault, Kind, Settings};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, World, bodies, world};
-use crate::sending::eventually;
 
 const SHORT: crate::harness::Settings<'static> = &[("INTERCOM_TIMEOUT_MS", "2000"), ("SETTLE_MS", "3000")];
 const REPLY: &str = "/tickets/{id}/reply";
@@ -299,9 +298,10 @@ async fn a_retry_of_a_reply_without_a_key_is_the_same_message_after_a_502_and_an
     assert_eq!(world.sandbox.contact_parts(&ticket), ["Hello", "ok"]);
     assert_ne!(says().await.expect(201)["id"], sent["id"]);
     assert_eq!(world.sandbox.contact_parts(&ticket), ["Hello", "ok", "ok"]);
-    world.sandbox.fault(once(Kind::AppliedLate { after_ms: 300, hang: false }));
+    world.sandbox.fault(once(Kind::AppliedLate { after_ms: 600_000, hang: false }));
     unavailable(says().await);
-    eventually("the late one is there", || world.sandbox.contact_parts(&ticket).len() == 4).await;
+    world.sandbox.apply_late();
+    assert_eq!(world.sandbox.contact_parts(&ticket).len(), 4);
     world.work().await;
     says().await.expect(201);
     assert_eq!(world.sandbox.contact_parts(&ticket).len(), 4, "it came late, and is the one that was asked for");

@@ -1,7 +1,7 @@
 // The operator's inbox. Polls once a second; whatever users wrote goes through textContent only.
 
-const at = (id) => document.getElementById(id);
-const EVERY_MS = 1000;
+import { ask, at, complain, element, fit, keepUp, showLink, timeOf } from "./dom.js";
+
 const FAULTS = [
   [
     "The answer is lost, the message is not",
@@ -23,31 +23,18 @@ const FAULTS = [
   ["Webhooks come 10 s late", { kind: "late", ms: 10000 }],
   ["Webhooks overtake each other", { kind: "reorder", probability: 0.5 }],
   ["Forged webhooks", { kind: "forge" }],
+  ["FCM answers 503", { kind: "error", status: 503, path: "/v1/projects/*" }],
+  ["A push arrives, its answer does not", { kind: "lost_answer", path: "/v1/projects/*", times: 1 }],
+  ["Google gives no tokens", { kind: "error", status: 500, path: "/token" }],
+  ["Telegram is silent for 15 s", { kind: "hang", ms: 15000, path: "/bot*", times: 1 }],
+  ["Telegram says 429, try again in 5 s", { kind: "rate_limit", reset_after_s: 5, path: "/bot*", times: 10 }],
 ];
 
 let chosen = null;
 // The conversation a new ticket is made of; null: of none.
 let converting = null;
-const drawn = new WeakMap();
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-async function ask(method, path, body) {
-  const options = { method, headers: {} };
-  if (body !== undefined) {
-    options.headers["content-type"] = "application/json";
-    options.body = JSON.stringify(body);
-  }
-  const answer = await fetch(`/_sandbox/${path}`, options);
-  const json = await answer.json();
-  if (!answer.ok) throw new Error(json.error || `status ${answer.status}`);
-  return json;
-}
+// Files that go with the next answer.
+let picked = [];
 
 async function act(what) {
   try {
@@ -56,11 +43,7 @@ async function act(what) {
     await refresh();
     return done;
   } catch (error) {
-    at("trouble").textContent = error.message;
-    at("trouble").hidden = false;
-    setTimeout(() => {
-      at("trouble").hidden = true;
-    }, 4000);
+    complain(error);
     return null;
   }
 }
@@ -72,25 +55,7 @@ function toHtml(text) {
 }
 
 const person = (contact) => (contact && (contact.name || contact.external_id || contact.id)) || "Somebody";
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-
-// Makes the children of a list fit the items, touching only what changed: a reader's focus stays, and what a screen reader has
-// announced is not announced again.
-function fit(list, items, make) {
-  items.forEach((item, index) => {
-    const text = asText(item);
-    const old = list.children[index];
-    if (old && drawn.get(old) === text) return;
-    const made = make(item);
-    drawn.set(made, text);
-    if (old) old.replaceWith(made);
-    else list.append(made);
-  });
-  while (list.children.length > items.length) list.lastChild.remove();
-}
-
-// Addresses of files are signed anew each time; that alone is no change.
-const asText = (item) => JSON.stringify(item, (key, value) => (key === "url" && value ? value.split("?")[0] : value));
+const clock = (seconds) => timeOf(seconds * 1000);
 
 // Makes the options of a choice; their values are ids.
 function fill(select, items, label) {
@@ -132,6 +97,7 @@ function drawList(list) {
 }
 
 function choose(id) {
+  if (id !== chosen) pick([]);
   chosen = id;
   at("parts").replaceChildren();
   document.body.classList.toggle("reading", id !== null);
@@ -196,22 +162,75 @@ function drawPart(part) {
   }
   made.append(meta);
   if (part.body) made.append(element("div", "text", part.body));
-  for (const file of files) {
-    const link = element("a", "", `${file.name} (${file.filesize} bytes)`);
-    if (/^https?:/.test(file.url)) link.href = file.url;
-    link.target = "_blank";
-    link.rel = "noopener noreferrer";
-    made.append(link);
-  }
+  made.append(...files.map(drawFile));
   return made;
 }
 
 async function send(kind) {
   const text = at("text").value.trim();
-  if (!text || chosen === null) return;
-  const done = await act({ act: kind, conversation: chosen, body: toHtml(text) });
-  if (done) at("text").value = "";
+  const files = kind === "reply" ? picked : [];
+  if ((!text && files.length === 0) || chosen === null) return;
+  const what = { act: kind, conversation: chosen, body: text && toHtml(text) };
+  try {
+    if (files.length > 0) what.attachments = await Promise.all(files.map(asUpload));
+  } catch (error) {
+    // It is no longer where it was picked.
+    complain(error);
+    return;
+  }
+  const done = await act(what);
+  if (done) {
+    at("text").value = "";
+    pick(picked.filter((file) => !files.includes(file)));
+  }
   at("text").focus();
+}
+
+/* Files */
+
+function drawFile(file) {
+  const link = element("a", "file", `${file.name} (${file.filesize} bytes)`);
+  if (/^https?:/.test(file.url)) link.href = file.url;
+  link.target = "_blank";
+  link.rel = "noopener noreferrer";
+  // Until it was fetched from the app there is nothing to see.
+  if (link.href && file.filesize > 0 && file.content_type.startsWith("image/")) {
+    const picture = element("img");
+    picture.alt = "";
+    picture.src = file.url;
+    link.prepend(picture);
+  }
+  return link;
+}
+
+// What goes with the next answer.
+function pick(files) {
+  picked = files;
+  at("files").value = "";
+  at("picked").hidden = files.length === 0;
+  at("picked").replaceChildren(
+    ...files.map((file) => {
+      const remove = element("button", "", "×");
+      remove.type = "button";
+      remove.setAttribute("aria-label", `Remove ${file.name}`);
+      remove.addEventListener("click", () => pick(picked.filter((one) => one !== file)));
+      const item = element("li", "", file.name);
+      item.append(remove);
+      return item;
+    }),
+  );
+}
+
+function asUpload(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => {
+      const data = reader.result.split(",")[1] || "";
+      resolve({ name: file.name, content_type: file.type || "application/octet-stream", data });
+    });
+    reader.addEventListener("error", () => reject(reader.error));
+    reader.readAsDataURL(file);
+  });
 }
 
 /* Tickets */
@@ -313,31 +332,21 @@ async function start(event) {
 
 /* Keeping up */
 
-async function refresh() {
-  const asked = chosen;
-  try {
-    const view = document.visibilityState === "visible" ? "?view=true" : "";
-    const [list, faults, thread] = await Promise.all([
-      ask("GET", "conversations"),
-      ask("GET", "faults"),
-      asked === null ? null : ask("GET", `conversations/${asked}${view}`).catch(() => null),
-    ]);
-    at("link").textContent = "live";
-    at("link").classList.remove("lost");
-    drawList(list);
-    drawFaults(faults);
-    if (asked !== chosen) return;
-    if (thread) drawThread(thread);
-    else if (asked !== null) choose(null);
-  } catch {
-    at("link").textContent = "no connection";
-    at("link").classList.add("lost");
-  }
-}
+const refresh = () => showLink(look);
 
-async function keepUp() {
-  await refresh();
-  setTimeout(keepUp, EVERY_MS);
+async function look() {
+  const asked = chosen;
+  const view = document.visibilityState === "visible" ? "?view=true" : "";
+  const [list, faults, thread] = await Promise.all([
+    ask("GET", "conversations"),
+    ask("GET", "faults"),
+    asked === null ? null : ask("GET", `conversations/${asked}${view}`).catch(() => null),
+  ]);
+  drawList(list);
+  drawFaults(faults);
+  if (asked !== chosen) return;
+  if (thread) drawThread(thread);
+  else if (asked !== null) choose(null);
 }
 
 at("composer").addEventListener("submit", (event) => {
@@ -345,6 +354,8 @@ at("composer").addEventListener("submit", (event) => {
   send("reply");
 });
 at("note").addEventListener("click", () => send("note"));
+at("attach").addEventListener("click", () => at("files").click());
+at("files").addEventListener("change", () => pick([...picked, ...at("files").files]));
 at("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
@@ -391,4 +402,4 @@ at("fault-clear").addEventListener("click", async () => {
   await ask("DELETE", "faults");
   await refresh();
 });
-keepUp();
+keepUp(refresh);

@@ -118,9 +118,15 @@ async fn faults_are_set_and_cleared_over_http() {
 #[tokio::test]
 async fn the_page_and_its_parts_are_served_under_a_strict_policy() {
     let world = world().await;
-    for (path, kind) in
-        [("/operator", "text/html"), ("/operator/page.css", "text/css"), ("/operator/page.js", "text/javascript")]
-    {
+    for (path, kind) in [
+        ("/operator", "text/html"),
+        ("/operator/page.css", "text/css"),
+        ("/operator/page.js", "text/javascript"),
+        ("/operator/dom.js", "text/javascript"),
+        ("/operator/phones", "text/html"),
+        ("/operator/phones.css", "text/css"),
+        ("/operator/phones.js", "text/javascript"),
+    ] {
         let answer = world.request("GET", path).send().await.expect("an answer");
         assert_eq!(answer.status(), 200, "{path}");
         let header = |name: &str| answer.headers()[name].to_str().expect("text").to_owned();

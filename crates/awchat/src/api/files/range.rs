@@ -1,5 +1,10 @@
 //! Which part of a file is asked for: RFC 9110's `Range`, one range of bytes.
 
+use std::io;
+
+use axum::body::Bytes;
+use futures_util::stream::{self, BoxStream, Stream, TryStreamExt};
+
 /// What to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -37,9 +42,45 @@ pub fn part(range: Option<&str>, if_range: Option<&str>, etag: &str, len: u64) -
     }
 }
 
+/// Of what comes, the bytes from the `first` to before the `end`th; nothing is asked for beyond.
+pub(super) fn cut(
+    chunks: BoxStream<'static, io::Result<Bytes>>,
+    first: u64,
+    end: u64,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::try_unfold((chunks, 0_u64), move |(mut chunks, at)| async move {
+        if at >= end {
+            return Ok(None);
+        }
+        let Some(chunk) = chunks.try_next().await? else { return Err(io::Error::other("a file is shorter than told")) };
+        let within = |place: u64| usize::try_from(place.saturating_sub(at)).unwrap_or(usize::MAX).min(chunk.len());
+        let kept = chunk.slice(within(first)..within(end));
+        let at = at + chunk.len() as u64;
+        Ok(Some((kept, (chunks, at))))
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_part_is_cut_out_of_what_comes_and_no_more_is_asked_for() {
+        let all: Vec<u8> = (0..100).collect();
+        for piece in [1, 7, 100] {
+            for (first, end) in [(0_usize, 100_usize), (0, 1), (99, 100), (6, 8), (7, 14), (50, 51)] {
+                let pieces: Vec<_> = all.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+                let needed = pieces.into_iter().take(end.div_ceil(piece));
+                let endless = stream::iter(needed).chain(stream::pending()).boxed();
+                let got: Vec<Bytes> = cut(endless, first as u64, end as u64).try_collect().await.expect("a part");
+                assert_eq!(got.concat(), all[first..end], "{first} to {end}, in pieces of {piece}");
+            }
+        }
+        let short = stream::iter([Ok(Bytes::from_static(b"short"))]).boxed();
+        assert!(cut(short, 0, 6).try_collect::<Vec<_>>().await.is_err());
+    }
 
     #[test]
     fn one_range_is_a_part_and_anything_else_the_whole() {

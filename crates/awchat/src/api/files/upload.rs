@@ -26,15 +26,19 @@ const MAX_REST: u64 = 64 * 1024;
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// What a form brought.
-pub(super) struct Upload {
+#[derive(Debug)]
+pub struct Upload {
     /// The file.
-    pub(super) file: Arriving,
+    pub file: Arriving,
     /// What the client calls it.
-    pub(super) name: Option<String>,
+    pub name: Option<String>,
 }
 
 /// Takes a form.
-pub(super) async fn receive(files: &Files, request: Request<Body>, max_bytes: u64) -> Result<Upload> {
+///
+/// # Errors
+/// `BadRequest` when it is none, `Validation` when it has not one file and little else.
+pub async fn receive(files: &Files, request: Request<Body>, max_bytes: u64) -> Result<Upload> {
     let boundary = boundary(request.headers())?;
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: u64| length > max_bytes.saturating_add(MAX_REST)) {

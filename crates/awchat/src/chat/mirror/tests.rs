@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::model::Author;
-use crate::store::outbound::Kind;
+use crate::store::outbound::{Kind, Told};
 
 const T: i64 = 1_800_000_000;
 
@@ -88,7 +88,7 @@ fn row(id: &str, body: &str, state: Journal) -> Outbound {
         state,
         attempts: 1,
         ambiguous: state != Journal::Sending,
-        told: false,
+        told: Told::Nothing,
         attempt_ms: T * 1000,
         settle_until_ms: 0,
         part_id: None,

@@ -16,7 +16,7 @@ use crate::chat::mirror::Origin;
 use crate::chat::requests::{Identity, Outcome, Requests, Sent};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::CallError;
-use crate::store::outbound::{Journal, Outbound};
+use crate::store::outbound::{Journal, Outbound, Told};
 
 /// The domain on one node.
 #[derive(Clone)]
@@ -92,8 +92,8 @@ impl Chat {
         if self.world.mutation == Mutation::ToldAtDeadline {
             return Answer::Outcome(unavailable());
         }
-        if self.memory.requests.tell(&identity) {
-            let told = self.tell_outbound_open(&user, &route, &fingerprint).await;
+        if let Ok(row) = self.memory.requests.tell(&identity) {
+            let told = self.tell_outbound_open(&user, &route, &fingerprint, row.as_deref()).await;
             return Answer::Outcome(told.map_or(Outcome::Failed, |()| unavailable()));
         }
         Answer::Outcome(self.end_of(&outcome, i64::MAX).await.unwrap_or(Outcome::Failed))
@@ -127,30 +127,26 @@ impl Chat {
 
     async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let outcome = self.send_or_find(draft, identity).await?;
-        if let (Some(told), Outcome::Sent { row, .. }) = (self.memory.requests.end_unless_told(identity), &outcome) {
-            self.tell_outbound(row, told).await?;
+        if let (None, Outcome::Sent { row, .. }) = (&draft.key, &outcome)
+            && self.memory.requests.come_to_end(identity) == Some(true)
+            && !self.answered_outbound(row).await?
+        {
+            return Ok(unavailable());
         }
         Ok(outcome)
     }
 
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turn(turn(&draft.user, draft.conversation.as_ref())).await;
-        if self.memory.requests.is_told(identity) {
-            return Ok(Outcome::Unavailable { retry_after_s: 1 });
+        let fingerprint = draft.fingerprint();
+        let mut row = self.earlier(draft).await;
+        if row.as_ref().is_some_and(|row| !self.memory.requests.take_on(identity, &row.id, true)) {
+            return Ok(unavailable());
         }
-        let (route, fingerprint) = (draft.route(), draft.fingerprint());
-        self.reads().await;
-        let since_ms = self.now_ms() - journal::ADOPT_MS;
-        let is_it = |row: &Outbound| match &draft.key {
-            Some(key) => row.key.as_ref() == Some(key),
-            None => row.fingerprint == fingerprint && is_to_adopt(row, since_ms),
-        };
-        let is_it = |row: &Outbound| row.user == draft.user && row.route == route && is_it(row);
-        let mut row = self.world.outbound_where(is_it).pop();
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
                 Next::Mismatch => Ok(Outcome::Mismatch),
-                Next::Replay => self.replay(row).await,
+                Next::Replay => Self::replay(row),
                 Next::Look => match self.look(row).await? {
                     Looked::Open(row) => self.tell(row).await,
                     Looked::Absent(row) => self.send(Some(row), draft, identity).await,
@@ -164,6 +160,17 @@ impl Chat {
         }
     }
 
+    async fn earlier(&self, draft: &Draft) -> Option<Outbound> {
+        self.reads().await;
+        let (route, fingerprint) = (draft.route(), draft.fingerprint());
+        let since_ms = self.now_ms() - journal::ADOPT_MS;
+        let is_it = |row: &Outbound| match &draft.key {
+            Some(key) => row.key.as_ref() == Some(key),
+            None => row.fingerprint == fingerprint && is_to_adopt(row, since_ms),
+        };
+        self.world.outbound_where(|row| row.user == draft.user && row.route == route && is_it(row)).pop()
+    }
+
     async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let ready = self.ready(row.as_ref(), draft, identity).await?;
         let (row, contact) = match (row, ready) {
@@ -174,15 +181,22 @@ impl Chat {
             }
             (Some(row), Ok(contact)) => match self.begin_again(&row, true).await? {
                 Begun::Attempt(row) => (row, contact),
-                Begun::Not(row) if row.state == Journal::Sent => return self.replay(Some(row)).await,
+                Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)),
                 Begun::Not(row) => return self.tell(row).await,
             },
             (None, Ok(contact)) => {
                 let mut row = draft.row(self.now_ms()).expect("a plain opening is JSON");
                 row.id = format!("r{}", self.world.time.count());
+                if !self.memory.requests.take_on(identity, &row.id, false) {
+                    return Ok(unavailable());
+                }
                 let mut tx = self.begin().await?;
                 if !tx.insert_outbound(&row).await? {
-                    return Ok(unavailable());
+                    drop(tx);
+                    return match self.earlier(draft).await {
+                        Some(same) if same.fingerprint == row.fingerprint => self.tell(same).await,
+                        _ => Ok(unavailable()),
+                    };
                 }
                 tx.commit().await?;
                 self.world.log(|| format!("node {} accepts {}: {:?} {:?}", self.node, row.id, row.key, row.body));
@@ -190,14 +204,14 @@ impl Chat {
             }
         };
         if self.memory.requests.is_told(identity) {
-            self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+            self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
             return Ok(unavailable());
         }
         match self.attempt(row, contact).await? {
             Attempted::Done(row) => self.tell(row).await,
             Attempted::Refused => Ok(Outcome::Refused),
             Attempted::NotApplied(row) => {
-                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+                self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
                 Ok(unavailable())
             }
         }
@@ -239,7 +253,7 @@ impl Chat {
             Looked::Absent(row) => row,
         };
         if !journal::is_still_wanted(&self.mutated(&row), self.now_ms()) {
-            return self.advance(&row.id, |row| journal::not_applied(row, false)).await;
+            return self.advance(&row.id, |now| journal::given_up(&row, now)).await;
         }
         let (Ok(()), Ok(contact)) = (self.gate(), self.contact_of(&row.user).await) else { return Ok(row) };
         let row = match self.begin_again(&row, false).await? {
@@ -249,13 +263,16 @@ impl Chat {
         match self.attempt(row.clone(), contact).await? {
             Attempted::Done(row) => Ok(row),
             Attempted::Refused => self.advance(&row.id, |row| row).await,
-            Attempted::NotApplied(row) => self.advance(&row.id, journal::deferred).await,
+            Attempted::NotApplied(row) => self.end_attempt(&row, journal::deferred).await,
         }
     }
 
     /// The mutation forgets what the client was told.
     fn mutated(&self, row: &Outbound) -> Outbound {
-        Outbound { told: row.told && self.world.mutation != Mutation::SentAfterTold, ..row.clone() }
+        match self.world.mutation {
+            Mutation::SentAfterTold => Outbound { told: Told::Nothing, ..row.clone() },
+            _ => row.clone(),
+        }
     }
 
     async fn look(&self, row: Option<Outbound>) -> Result<Looked> {
@@ -263,7 +280,7 @@ impl Chat {
         let row = match row.state {
             Journal::Sending => {
                 let now_ms = self.now_ms();
-                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.world.patience())).await?
+                self.orphaned(&row, now_ms).await?
             }
             _ => row,
         };
@@ -326,7 +343,7 @@ impl Chat {
             }
             Err(CallError::Ambiguous { answered }) => self.unknown(row, answered).await,
             Err(CallError::Rejected { .. }) => {
-                self.advance(&row.id, |row| journal::not_applied(row, true)).await?;
+                self.end_attempt(&row, |row| journal::not_applied(row, true)).await?;
                 Ok(Attempted::Refused)
             }
             Err(_not_applied) => Ok(Attempted::NotApplied(row)),
@@ -344,19 +361,14 @@ impl Chat {
 
     async fn unknown(&self, row: Outbound, answered: bool) -> Result<Attempted> {
         let now_ms = self.now_ms();
-        let row = self.advance(&row.id, |row| journal::unknown(row, answered, now_ms, self.world.patience())).await?;
+        let patience = self.world.patience();
+        let row = self.end_attempt(&row, |row| journal::unknown(row, answered, now_ms, patience)).await?;
         let (Looked::Ended(row) | Looked::Open(row) | Looked::Absent(row)) = self.look(Some(row)).await?;
         Ok(Attempted::Done(row))
     }
 
-    async fn replay(&self, row: Option<Outbound>) -> Result<Outcome> {
-        let row = row.ok_or(Fault::Database)?;
-        if row.told {
-            let mut tx = self.begin().await?;
-            tx.update_outbound(&journal::answered(row.clone())).await?;
-            tx.commit().await?;
-        }
-        Ok(answer(&row, true))
+    fn replay(row: Option<Outbound>) -> Result<Outcome> {
+        Ok(answer(&row.expect("a row to replay"), true))
     }
 
     async fn tell(&self, row: Outbound) -> Result<Outcome> {
@@ -365,6 +377,10 @@ impl Chat {
             Journal::Sent => Ok(answer(&row, false)),
             _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.now_ms()) }),
         }
+    }
+
+    async fn end_attempt(&self, row: &Outbound, step: impl FnOnce(Outbound) -> Outbound) -> Result<Outbound> {
+        self.advance(&row.id, |now| journal::after_attempt(row, now, step)).await
     }
 
     pub(super) async fn advance(&self, id: &str, step: impl FnOnce(Outbound) -> Outbound) -> Result<Outbound> {
@@ -422,21 +438,24 @@ impl Chat {
         self.advance(&row.id, |now| journal::orphaned_as_seen(row, now, now_ms, self.world.patience())).await
     }
 
-    async fn tell_outbound(&self, id: &str, told: bool) -> Result<()> {
+    async fn answered_outbound(&self, id: &str) -> Result<bool> {
         let mut tx = self.begin().await?;
         let row = tx.outbound(id).await?;
-        tx.update_outbound(&Outbound { told, ..row }).await?;
-        tx.commit().await
+        let is_first = row.told != Told::Sent;
+        tx.update_outbound(&Outbound { told: Told::Sent, ..row }).await?;
+        tx.commit().await?;
+        Ok(is_first)
     }
 
-    async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str) -> Result<()> {
+    async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str, own: Option<&str>) -> Result<()> {
         self.reads().await;
         let is_it = |row: &Outbound| row.user == *user && row.route == route && row.fingerprint == fingerprint;
-        for row in self.world.outbound_where(|row| journal::blocks(row) && is_it(row)) {
+        let is_its = |row: &Outbound| journal::blocks(row) || own == Some(&row.id);
+        for row in self.world.outbound_where(|row| is_its(row) && is_it(row)) {
             let mut tx = self.begin().await?;
             let row = tx.outbound(&row.id).await?;
-            if journal::blocks(&row) {
-                tx.update_outbound(&Outbound { told: true, ..row }).await?;
+            if is_its(&row) && row.told == Told::Nothing {
+                tx.update_outbound(&journal::told(row)).await?;
             }
             tx.commit().await?;
         }
@@ -461,8 +480,9 @@ impl Chat {
 
 /// A row that a request without a key repeats.
 fn is_to_adopt(row: &Outbound, since_ms: i64) -> bool {
-    let ended_in_502 =
-        matches!(row.state, Journal::Abandoned | Journal::Sent) && row.told && row.attempt_ms >= since_ms;
+    let ended_in_502 = matches!(row.state, Journal::Abandoned | Journal::Sent)
+        && row.told == Told::Unavailable
+        && row.attempt_ms >= since_ms;
     journal::blocks(row) || ended_in_502
 }
 

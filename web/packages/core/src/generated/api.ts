@@ -261,7 +261,7 @@ export interface paths {
          * @description A file that the user has uploaded, or one on a message to the user. With `Accept: application/json`, an address
          *     that can be used without a token for a day or so, as in `<img src>`.
          *
-         *     One range of a file of the user's own can be asked for; a file on an operator's message always comes whole.
+         *     One range of it can be asked for. A file on an operator's message has no `ETag`, so with `If-Range` it comes whole.
          */
         get: operations["getFile"];
         put?: never;
@@ -548,6 +548,28 @@ export interface paths {
          */
         put: operations["setNotificationSettings"];
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/session/telegram": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A session for the user of a Telegram Mini App
+         * @description For a Mini App whose users have no account with the company: the session is of the user `tg:` and the Telegram
+         *     user id. `initData` is what Telegram hands to the Mini App, at most an hour old; after that, the Mini App is to be
+         *     opened anew. A server without a Telegram bot, or without a secret to sign sessions with, answers 404.
+         */
+        post: operations["createTelegramSession"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1091,6 +1113,14 @@ export interface components {
                 createdAt: components["schemas"]["Time"];
                 registeredAt: components["schemas"]["Time"];
             }[];
+            /** @description What the devices have not been told yet. There are such for a quarter of an hour at most. */
+            notices: {
+                /** @enum {string} */
+                kind: "chat" | "ticket";
+                deviceId: components["schemas"]["OurId"];
+                conversationId: string;
+                createdAt: components["schemas"]["Time"];
+            }[];
             notificationSettings: components["schemas"]["NotificationSettings"];
         };
         Empty: Record<string, never>;
@@ -1570,7 +1600,7 @@ export interface components {
         "Content-Range": string;
         /** @description Parts of a file can be asked for. */
         "Accept-Ranges": "bytes";
-        /** @description Names the file's content. */
+        /** @description Names the file's content; absent on a file of an operator's message. */
         ETag: string;
         /** @description `true` on an answer that was given before to the same `Idempotency-Key`; absent otherwise. */
         "Idempotent-Replayed": "true";
@@ -3091,6 +3121,55 @@ export interface operations {
             };
             400: components["responses"]["BadInput"];
             401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    createTelegramSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "initData": "query_id=AAHdF6IQAAAAAN0XohDhrOrc&user=%7B%22id%22%3A279058397%7D&auth_date=1662771648&hash=c501b71e"
+                 *     }
+                 */
+                "application/json": {
+                    /** @description As it came from Telegram; any other byte, and it does not hold. */
+                    initData: string;
+                };
+            };
+        };
+        responses: {
+            /** @description The session token, and when it expires. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0ZzoyNzkwNTgzOTcifQ.c2lnbmF0dXJl",
+                     *       "expiresAt": 1782259800
+                     *     }
+                     */
+                    "application/json": {
+                        /** @description To be sent as `Authorization: Bearer`. */
+                        token: string;
+                        expiresAt: components["schemas"]["Time"];
+                    };
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Overloaded"];
