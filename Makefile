@@ -4,11 +4,14 @@
 run: web
 	cargo run -p awchat -- dev
 
-# The web packages, where they have not been built since they were last changed: the server carries the widget.
+# The web packages, where they have changed since they were last built: the server carries the widget.
 WIDGET := web/packages/widget/dist/index.html
 web: $(WIDGET)
-$(WIDGET): package-lock.json $(shell find web/packages -type f -not -path '*/dist/*' -not -path '*/node_modules/*')
-	npm ci --no-audit --no-fund
+$(WIDGET): node_modules/.package-lock.json $(shell find web/packages -type f -not -path '*/dist/*')
+	npm run --silent build
+	@touch $@
+node_modules/.package-lock.json: package-lock.json
+	npm ci --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 # Installs what the checks need, then runs them all. What CI runs.

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorBody};
 
 /// Made by `npm ci` or `npm run build`.
 #[derive(Embed)]
-#[folder = "$CARGO_MANIFEST_DIR/../../web/packages/widget/dist"]
+#[folder = "../../web/packages/widget/dist"]
 #[allow_missing = true]
 struct Built;
 
