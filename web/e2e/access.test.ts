@@ -46,7 +46,9 @@ function overflowing(page: Page): Promise<string[]> {
     const { left, right } = panel.getBoundingClientRect();
     const isOut = (element: Element) => {
       const box = element.getBoundingClientRect();
-      return box.width > 1 && !element.closest(".hidden, .zoom") && (box.left < left - 1 || box.right > right + 1);
+      return (
+        box.width > 1 && !element.closest(".hidden, .zoom, .row bdi") && (box.left < left - 1 || box.right > right + 1)
+      );
     };
     return [...panel.querySelectorAll("*")].filter(isOut).map((element) => element.outerHTML.slice(0, 200));
   });
