@@ -438,30 +438,6 @@ impl Chat {
         self.advance(&row.id, |now| journal::orphaned_as_seen(row, now, now_ms, self.world.patience())).await
     }
 
-    async fn answered_outbound(&self, id: &str) -> Result<bool> {
-        let mut tx = self.begin().await?;
-        let row = tx.outbound(id).await?;
-        let is_first = row.told != Told::Sent;
-        tx.update_outbound(&Outbound { told: Told::Sent, ..row }).await?;
-        tx.commit().await?;
-        Ok(is_first)
-    }
-
-    async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str, own: Option<&str>) -> Result<()> {
-        self.reads().await;
-        let is_it = |row: &Outbound| row.user == *user && row.route == route && row.fingerprint == fingerprint;
-        let is_its = |row: &Outbound| journal::blocks(row) || own == Some(&row.id);
-        for row in self.world.outbound_where(|row| is_its(row) && is_it(row)) {
-            let mut tx = self.begin().await?;
-            let row = tx.outbound(&row.id).await?;
-            if is_its(&row) && row.told == Told::Nothing {
-                tx.update_outbound(&journal::told(row)).await?;
-            }
-            tx.commit().await?;
-        }
-        Ok(())
-    }
-
     async fn contact_of(&self, user: &UserId) -> Result<ContactId> {
         self.reads().await;
         if let Some(contact) = self.world.database.borrow().contacts.get(user) {
