@@ -12,7 +12,6 @@ export default defineConfig({
       { find: /^@aw-chat\/core\/(.+)$/, replacement: `${packages}core/src/$1.ts` },
     ],
   },
-  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   test: {
     root: new URL(".", import.meta.url).pathname,
     include: ["packages/*/test/**/*.test.{ts,tsx}"],
