@@ -1,8 +1,18 @@
-.PHONY: run test soak fmt
+.PHONY: run web test soak fmt
 
 # The server, a stand-in for Intercom and a demo page, in a debug build: the first start compiles in the least time.
-run:
+run: web
 	cargo run -p awchat -- dev
+
+# The web packages, where they have changed since they were last built: the server carries the widget.
+WIDGET := web/packages/widget/dist/index.html
+web: $(WIDGET)
+$(WIDGET): node_modules/.package-lock.json $(shell find web/packages -type f -not -path '*/dist/*')
+	npm run --silent build
+	@touch $@
+node_modules/.package-lock.json: package-lock.json
+	npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
 
 # Installs what the checks need, then runs them all. What CI runs.
 test:

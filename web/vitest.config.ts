@@ -8,6 +8,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^@aw-chat\/(core|react)$/, replacement: `${packages}$1/src/index.ts` },
+      { find: /^@aw-chat\/widget$/, replacement: `${packages}widget/src/aw-chat.ts` },
       { find: /^@aw-chat\/core\/(.+)$/, replacement: `${packages}core/src/$1.ts` },
     ],
   },

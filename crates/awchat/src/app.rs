@@ -15,6 +15,7 @@ use crate::files::Files;
 use crate::intercom::downloads::Downloads;
 use crate::intercom::{self, Intercom};
 use crate::limits::Limits;
+use crate::push::Push;
 use crate::store::Store;
 
 /// The server's handles; a clone is a pointer.
@@ -36,6 +37,8 @@ pub struct Handles {
     pub files: Files,
     /// The domain.
     pub chat: Arc<Chat>,
+    /// Notices to users' devices.
+    pub push: Push,
     /// Who asks, and how often.
     pub edge: Arc<Edge>,
     /// Whether the database took a write, and when that was tried; a crowd of questions costs one try a second.
@@ -89,12 +92,14 @@ impl App {
             clock.clone(),
         )
         .map_err(Error::internal)?;
+        let push = Push::open(&config, store.clone(), clock.clone()).await?;
         let settings = chat::Settings {
             settle: config.intercom.settle,
             timeout: config.intercom.timeout,
             team_id: config.intercom.team_id.clone(),
             ticket_prefix: config.ticket_prefix.clone(),
             app_id: config.intercom.app_id.clone(),
+            notified: push.platforms(),
         };
         let files = Files::open(&config)?;
         let downloads = Downloads::new(config.intercom.clone()).map_err(Error::internal)?;
@@ -113,6 +118,7 @@ impl App {
             intercom,
             files,
             chat,
+            push,
             edge,
             writable: Mutex::new(None),
             draining,

@@ -20,6 +20,7 @@ use crate::store::erasure::ERASED;
 mod claims;
 pub mod init_data;
 mod jwks;
+pub mod mini_app;
 
 use claims::{Claims, Rules, TokenHeader};
 use jwks::KeySet;

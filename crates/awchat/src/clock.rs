@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 use tokio::sync::watch;
 
 /// The time of day in Unix milliseconds, and a way to wait for a later one.
@@ -81,6 +81,12 @@ pub fn parse(text: &str) -> Option<i64> {
     i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
 }
 
+/// Unix milliseconds of a time as HTTP's headers have it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn parse_http_date(text: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(text, &Rfc2822).ok()?;
+    i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+}
+
 /// A time in Unix milliseconds as RFC 3339 has it, in UTC; one that no calendar has is empty.
 pub fn rfc3339(unix_ms: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000);
@@ -90,6 +96,14 @@ pub fn rfc3339(unix_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_of_an_http_header_is_read() {
+        assert_eq!(parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
+        for bad in ["", "60", "Sunday", "1994-11-06T08:49:37Z"] {
+            assert_eq!(parse_http_date(bad), None, "{bad}");
+        }
+    }
 
     #[tokio::test]
     async fn a_sleeper_wakes_when_the_manual_clock_reaches_its_time() {

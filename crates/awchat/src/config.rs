@@ -12,9 +12,11 @@ use url::Url;
 mod build;
 mod read;
 mod settings;
+mod topics;
 
 pub use read::{Problem, Problems};
 pub use settings::{SETTINGS, Setting, help_text};
+pub use topics::{SubTopic, Topic};
 
 use read::Reader;
 
@@ -80,7 +82,7 @@ pub struct Config {
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The topic picker's content.
-    pub topics_file: Option<PathBuf>,
+    pub topics: Vec<Topic>,
     /// Address and port of the Prometheus listener.
     pub metrics_addr: Option<SocketAddr>,
     /// Opens `/admin`.

@@ -1,11 +1,11 @@
-//! `awchat dev`: the whole product on one machine, with the sandbox as Intercom and a demo page.
+//! `awchat dev`: the whole product on one machine, with the sandbox as Intercom, FCM and Telegram, and a demo page.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::Html;
+use axum::http::header;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use sandbox::Sandbox;
@@ -42,6 +42,15 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let address = listener.local_addr()?;
     let sandbox = start_sandbox(&config, address).await?;
     config.intercom.base_url = sandbox.url().parse()?;
+    if config.topics.is_empty() {
+        config.topics = serde_json::from_str(include_str!("dev/topics.json"))?;
+    }
+    let account = tempfile::NamedTempFile::new()?;
+    std::fs::write(&account, sandbox.phones().service_account().to_string())?;
+    config.push.fcm_service_account_file = Some(account.path().to_owned());
+    config.push.fcm_base_url = sandbox.url().parse()?;
+    config.push.telegram_bot_token = Some(Secret::new(sandbox.phones().bot_token()));
+    config.push.telegram_api_url = sandbox.url().parse()?;
     if config.server_url.port() == Some(0) {
         // Any free port: the one that it has become.
         config.server_url = format!("http://{address}").parse()?;
@@ -52,6 +61,8 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     welcome(&app, address, &operator_url);
     let demo = Router::new()
         .route("/", get(page))
+        .route("/dev/demo.css", get(style))
+        .route("/dev/demo.js", get(script))
         .route("/dev/token", get(token))
         .route("/dev/info", get(info))
         .with_state(Demo { app: app.clone(), operator_url });
@@ -137,9 +148,30 @@ fn capitalised(name: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-async fn page() -> ([(HeaderName, HeaderValue); 1], Html<&'static str>) {
-    let fresh = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    ([fresh], Html(include_str!("dev/demo.html")))
+/// As strict as a page can be, to show that the widget asks for no exception.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                           img-src 'self' data:; media-src 'self'; base-uri 'none'; form-action 'none'; \
+                           require-trusted-types-for 'script'; trusted-types 'none'";
+
+fn fresh(content_type: &'static str, text: &'static str) -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, text)
+}
+
+async fn page() -> impl IntoResponse {
+    fresh("text/html; charset=utf-8", include_str!("dev/demo.html"))
+}
+
+async fn style() -> impl IntoResponse {
+    fresh("text/css; charset=utf-8", include_str!("dev/demo.css"))
+}
+
+async fn script() -> impl IntoResponse {
+    fresh("text/javascript; charset=utf-8", include_str!("dev/demo.js"))
 }
 
 #[derive(Deserialize)]

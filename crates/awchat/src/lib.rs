@@ -5,6 +5,7 @@
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod breaker;
 pub mod chat;
 pub mod clock;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod id;
 pub mod intercom;
 pub mod limits;
 pub mod model;
+pub mod push;
 pub mod server;
 pub mod store;
 pub mod worker;

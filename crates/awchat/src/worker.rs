@@ -1,5 +1,6 @@
 //! What happens without a request: webhooks are applied, jobs are done, old rows are forgotten.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -9,11 +10,14 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::files::ORPHAN_AGE;
+use crate::push::{AskLooks, Looks};
+use crate::store::devices::Platform;
 
 /// Without a bell, how soon due work is noticed.
 const LOOK: Duration = Duration::from_millis(250);
 /// Jobs at once: one that waits for Intercom does not hold up the others.
 const LANES: usize = 4;
+const PLATFORMS: [Platform; 2] = [Platform::Mobile, Platform::Tma];
 /// How often old rows are forgotten, and after how long.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 const KEYS_KEPT_MS: i64 = 48 * 3_600_000;
@@ -28,6 +32,9 @@ pub async fn run(app: App, shutdown: CancellationToken) {
     for _ in 0..LANES {
         tasks.spawn(lane(app.clone(), shutdown.clone(), Lane::Jobs));
     }
+    for platform in PLATFORMS {
+        tasks.spawn(lane(app.clone(), shutdown.clone(), Lane::Push(platform)));
+    }
     tasks.spawn(sweeping(app.clone(), shutdown.clone()));
     tasks.spawn(housekeeping(app.clone(), shutdown.clone()));
     tasks.spawn(async move { app.intercom.run_probe(shutdown).await });
@@ -40,26 +47,45 @@ pub async fn run(app: App, shutdown: CancellationToken) {
 /// # Errors
 /// When the database fails.
 pub async fn run_due(app: &App) -> Result<()> {
-    while step(app, Lane::Inbox).await? || step(app, Lane::Jobs).await? {}
-    Ok(())
+    let never = CancellationToken::new();
+    let push = PLATFORMS.map(Lane::Push);
+    loop {
+        let mut did = false;
+        for lane in [Lane::Inbox, Lane::Jobs].into_iter().chain(push) {
+            did |= step(app, lane, &never).await?;
+        }
+        if !did {
+            return Ok(());
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
 enum Lane {
     Inbox,
     Jobs,
+    Push(Platform),
 }
 
-async fn step(app: &App, lane: Lane) -> Result<bool> {
+async fn step(app: &App, lane: Lane, shutdown: &CancellationToken) -> Result<bool> {
     match lane {
         Lane::Inbox => Ok(app.chat.apply_inbox().await? > 0),
         Lane::Jobs => Ok(app.chat.run_job().await? || app.chat.ask_about_watched().await?),
+        Lane::Push(platform) => app.push.tell(platform, &looks(app), shutdown).await,
     }
+}
+
+fn looks(app: &App) -> AskLooks {
+    let chat = app.chat.clone();
+    Arc::new(move |user, id| {
+        let (waiting, polled_ms, shown) = chat.looks(user, id);
+        Looks { waiting, polled_ms, shown }
+    })
 }
 
 async fn lane(app: App, shutdown: CancellationToken, lane: Lane) {
     while !shutdown.is_cancelled() {
-        let did = step(&app, lane).await.unwrap_or_else(|error| {
+        let did = step(&app, lane, &shutdown).await.unwrap_or_else(|error| {
             tracing::error!(cause = ?error, "the worker could not work");
             false
         });
@@ -68,6 +94,7 @@ async fn lane(app: App, shutdown: CancellationToken, lane: Lane) {
                 match lane {
                     Lane::Inbox => app.chat.received().await,
                     Lane::Jobs => app.chat.work().await,
+                    Lane::Push(platform) => app.chat.noticed(platform).await,
                 }
             };
             tokio::select! {
@@ -104,6 +131,7 @@ pub async fn keep_house(app: &App) -> Result<()> {
     app.store.outbound_forget(now_ms - KEYS_KEPT_MS).await?;
     app.store.forget_feedback_keys(now_ms - KEYS_KEPT_MS).await?;
     app.store.inbox_forget(now_ms - WEBHOOK_IDS_KEPT_MS).await?;
+    app.push.forget_old().await?;
     app.store.give_up_loose_files(now_ms - LOOSE_FILES_KEPT_MS).await?;
     app.chat.remove_files().await?;
     let storage = app.files.storage();

@@ -50,24 +50,34 @@ pub(super) async fn register(
     if body.init_data.as_deref().is_some_and(|text| text.chars().nth(INIT_DATA_CHARS).is_some()) {
         return Err(Error::Validation(format!("initData: at most {INIT_DATA_CHARS} characters")));
     }
-    if body.platform == Platform::Tma {
-        is_own_telegram_id(&app, &user, token, body.init_data.as_deref())?;
+    let reachable = match body.platform {
+        Platform::Tma => is_own_telegram_id(&app, &user, token, body.init_data.as_deref())?,
+        Platform::Mobile => true,
+    };
+    let told = (locale, reachable);
+    let registered = app.store.register_device(&user.id, body.platform, token, told, app.clock.now_ms()).await?;
+    if let Some(before) = &registered.moved_from {
+        app.push.call_back(before).await;
     }
-    let id = app.store.register_device(&user.id, body.platform, token, locale, app.clock.now_ms()).await?;
-    Ok(axum::Json(Registered { id }))
+    Ok(axum::Json(Registered { id: registered.id }))
 }
 
-/// A Telegram user id is easily guessed: without proof, anybody could aim notices at strangers.
-fn is_own_telegram_id(app: &App, user: &User, token: &str, init_data: Option<&str>) -> Result<()> {
-    if user.telegram_id.as_deref() == Some(token) {
-        return Ok(());
-    }
+/// A Telegram user id is easily guessed: without proof, anybody could aim notices at strangers. Whether the bot may write
+/// to the user now, whatever Telegram said before: so says `initData`; without it, the next message finds out.
+fn is_own_telegram_id(app: &App, user: &User, token: &str, init_data: Option<&str>) -> Result<bool> {
+    let is_of_session = user.telegram_id.as_deref() == Some(token);
     let not_own = || Error::Validation("token: must be the caller's own Telegram user id".to_owned());
-    let init_data = init_data.ok_or_else(not_own)?;
-    let bot_token = app.config.push.telegram_bot_token.as_ref().ok_or_else(not_own)?;
-    let named = init_data::user(init_data, bot_token, app.clock.now_s(), INIT_DATA_AGE_S)
-        .map_err(|why| Error::Validation(format!("initData: {why}")))?;
-    if named == token { Ok(()) } else { Err(not_own()) }
+    let proof = match (init_data, &app.config.push.telegram_bot_token) {
+        (Some(init_data), Some(bot_token)) => init_data::user(init_data, bot_token, app.clock.now_s(), INIT_DATA_AGE_S)
+            .map_err(|why| Error::Validation(format!("initData: {why}"))),
+        _ => Err(not_own()),
+    };
+    match proof {
+        Ok(named) if named.id == token => Ok(named.allows_write),
+        _ if is_of_session => Ok(true),
+        Ok(_) => Err(not_own()),
+        Err(why) => Err(why),
+    }
 }
 
 fn is_locale(text: &str) -> bool {
@@ -83,7 +93,10 @@ impl PathId for DeviceId {
 
 pub(super) async fn unregister(State(app): State<App>, user: User, Path(id): Path<DeviceId>) -> Result<StatusCode> {
     match app.store.unregister_device(&user.id, &id).await? {
-        true => Ok(StatusCode::NO_CONTENT),
+        true => {
+            app.push.call_back(id.as_str()).await;
+            Ok(StatusCode::NO_CONTENT)
+        }
         false => Err(Error::NotFound),
     }
 }

@@ -18,5 +18,6 @@ pub(super) async fn export(
 
 pub(super) async fn erase(State(app): State<App>, Costly(user): Costly) -> Result<StatusCode> {
     app.chat.erase(&user.id).await?;
+    app.push.call_back_from(&user.id).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,6 +8,7 @@ use crate::app::App;
 
 mod admin;
 pub mod admission;
+mod config;
 mod conversations;
 mod devices;
 mod diagnostics;
@@ -20,8 +21,10 @@ mod me;
 mod openapi;
 pub mod params;
 pub mod respond;
+mod session;
 mod tickets;
 mod webhooks;
+mod widget;
 
 /// The largest webhook, in bytes.
 const MAX_WEBHOOK_BYTES: usize = 1024 * 1024;
@@ -50,6 +53,8 @@ pub fn router(app: App) -> Router {
         .route("/api/devices/{id}", delete(devices::unregister))
         .route("/api/settings/notifications", get(devices::notifications).put(devices::set_notifications))
         .route("/api/diagnostics", post(diagnostics::report))
+        .route("/api/config", get(config::get))
+        .route("/api/session/telegram", post(session::telegram))
         .route("/api/export", get(me::export))
         .route("/api/me", delete(me::erase));
     let json = openapi::Contract::of_the_binary();
@@ -70,5 +75,6 @@ pub fn router(app: App) -> Router {
     };
     let limited = admission::limited(api, admission::CONCURRENCY, app.clock.clone());
     let admin = admin::router(app.config.admin_token.as_ref());
-    respond::layers(outside.merge(limited).merge(admin), &settings).with_state(app)
+    let widget = widget::router(&app.config.cors_origins);
+    respond::layers(outside.merge(limited).merge(admin).merge(widget), &settings).with_state(app)
 }

@@ -10,7 +10,7 @@ use crate::id::ConversationId;
 use crate::store::conversations::ListCursor;
 
 /// The longest wait of a poll, in seconds.
-const WAIT_S: u64 = 30;
+pub const LONGEST_WAIT_S: u64 = 30;
 
 /// A poll's `since` as a position, in seconds. A client may echo `latestTimestamp` as it is, times 1,000 or times
 /// 1,000,000.
@@ -33,8 +33,8 @@ pub fn since(text: &str) -> Result<i64> {
 /// # Errors
 /// [`Error::Validation`]
 pub fn wait(text: &str) -> Result<Duration> {
-    let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_S);
-    let seconds = seconds.ok_or_else(|| Error::Validation(format!("wait: must be 0 to {WAIT_S} seconds")))?;
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= LONGEST_WAIT_S);
+    let seconds = seconds.ok_or_else(|| Error::Validation(format!("wait: must be 0 to {LONGEST_WAIT_S} seconds")))?;
     Ok(Duration::from_secs(seconds))
 }
 

@@ -1,10 +1,14 @@
 //! Telegram's `initData`: what a Mini App hands over as proof of who uses it. Pure: time is handed in.
 //!
-//! Telegram signs all of it with the bot's token (its "validating data received via the Mini App"). Any change of a
-//! single byte is refused: also one that would decode to the same, such as `%7b` for `%7B`.
+//! Telegram signs all of it with the bot's token (its "validating data received via the Mini App"), and most of it, for
+//! third parties, with a key of its own. The former decides where it is given. Any change of a single byte is refused:
+//! also one that would decode to the same, such as `%7b` for `%7B`.
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Map, Value};
 use sha2::Sha256;
@@ -16,15 +20,43 @@ use crate::config::Secret;
 const MAX_BYTES: usize = 4096;
 /// How far Telegram's clock may be ahead of ours, in seconds.
 const AHEAD_S: i64 = 60;
+/// Telegram's own key. The one of its test environment is left out: there, anybody can be anybody.
+const TELEGRAM: [u8; 32] = [
+    0xe7, 0xbf, 0x03, 0xa2, 0xfa, 0x46, 0x02, 0xaf, 0x45, 0x80, 0x70, 0x3d, 0x88, 0xdd, 0xa5, 0xbb, 0x59, 0xf3, 0x2e,
+    0xd8, 0xb0, 0x2a, 0x56, 0xc1, 0x87, 0xfe, 0x7d, 0x34, 0xca, 0xed, 0x24, 0x2d,
+];
 
-/// The Telegram user who used the bot's Mini App at most `max_age_s` seconds before `now_s` (Unix), as digits.
+/// Who uses the Mini App, as Telegram says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proved {
+    /// The Telegram user id, as digits.
+    pub id: String,
+    /// What the user is called there.
+    pub name: Option<String>,
+    /// The bot may write to the user.
+    pub allows_write: bool,
+}
+
+impl std::fmt::Debug for Proved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proved(***)")
+    }
+}
+
+/// The Telegram user who used the bot's Mini App at most `max_age_s` seconds before `now_s` (Unix).
 ///
 /// # Errors
 /// What is wrong with it, in words for the developer of the client.
-pub fn user(raw: &str, bot_token: &Secret, now_s: i64, max_age_s: i64) -> Result<String, &'static str> {
+pub fn user(raw: &str, bot_token: &Secret, now_s: i64, max_age_s: i64) -> Result<Proved, &'static str> {
     let mut fields = fields(raw).ok_or("is malformed")?;
-    let hash = fields.remove("hash").ok_or("has no hash")?;
-    if !bool::from(signature(&fields, bot_token).as_bytes().ct_eq(hash.as_bytes())) {
+    let genuine = match fields.remove("hash") {
+        Some(hash) => bool::from(signature(&fields, bot_token).as_bytes().ct_eq(hash.as_bytes())),
+        None => {
+            let signature = fields.remove("signature").ok_or("has no hash")?;
+            is_signed_by_telegram(&fields, &signature, bot_token)
+        }
+    };
+    if !genuine {
         return Err("is not signed for this bot");
     }
     let signed_s: i64 = fields.get("auth_date").and_then(|text| text.parse().ok()).ok_or("has no auth_date")?;
@@ -35,8 +67,12 @@ pub fn user(raw: &str, bot_token: &Secret, now_s: i64, max_age_s: i64) -> Result
         return Err("is too old");
     }
     let user: Option<Map<String, Value>> = fields.get("user").and_then(|json| serde_json::from_str(json).ok());
-    let id = user.and_then(|user| user.get("id")?.as_u64());
-    id.map(|id| id.to_string()).ok_or("names no user")
+    let user = user.ok_or("names no user")?;
+    let id = user.get("id").and_then(Value::as_u64).ok_or("names no user")?.to_string();
+    let allows_write = user.get("allows_write_to_pm") == Some(&Value::Bool(true));
+    let names = ["first_name", "last_name"].into_iter().filter_map(|name| user.get(name)?.as_str());
+    let name = names.filter(|name| !name.is_empty()).collect::<Vec<_>>().join(" ");
+    Ok(Proved { id, name: Some(name).filter(|name| !name.is_empty()), allows_write })
 }
 
 /// Each field once, decoded.
@@ -78,11 +114,23 @@ fn digit(byte: u8) -> Option<u8> {
     }
 }
 
+/// Whether Telegram has signed it for the bot, whose id stands before the colon of its token.
+fn is_signed_by_telegram(fields: &BTreeMap<String, String>, signature: &str, bot_token: &Secret) -> bool {
+    let Some((bot_id, _)) = bot_token.expose().split_once(':') else { return false };
+    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
+    let message = format!("{bot_id}:WebAppData\n{}", lines(fields));
+    UnparsedPublicKey::new(&ED25519, TELEGRAM).verify(message.as_bytes(), &signature).is_ok()
+}
+
+/// What is signed: a line a field, in the order of their names.
+fn lines(fields: &BTreeMap<String, String>) -> String {
+    fields.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("\n")
+}
+
 /// Lower-case hexadecimal digits.
 fn signature(fields: &BTreeMap<String, String>, bot_token: &Secret) -> String {
-    let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let key = hmac(b"WebAppData", bot_token.expose().as_bytes());
-    hex::encode(hmac(&key, lines.join("\n").as_bytes()))
+    hex::encode(hmac(&key, lines(fields).as_bytes()))
 }
 
 fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
@@ -132,10 +180,39 @@ mod tests {
     #[test]
     fn the_published_examples_are_genuine() {
         for (bot_token, raw, at_s) in VECTORS {
-            assert_eq!(user(raw, &Secret::new(bot_token), at_s, DAY_S), Ok("279058397".to_owned()));
+            assert_eq!(user(raw, &Secret::new(bot_token), at_s, DAY_S).map(|of| of.id), Ok("279058397".to_owned()));
             let other = Secret::new(VECTORS.iter().find(|(token, ..)| *token != bot_token).expect("another").0);
             assert_eq!(user(raw, &other, at_s, DAY_S), Err("is not signed for this bot"));
         }
+    }
+
+    /// Without the bot's own signature, as third parties check it.
+    fn for_third_parties() -> (Secret, String, i64) {
+        let (bot_token, raw, at_s) = VECTORS[1];
+        let pairs: Vec<&str> = raw.split('&').filter(|pair| !pair.starts_with("hash=")).collect();
+        let bot_id = bot_token.split(':').next().expect("an id");
+        (Secret::new(format!("{bot_id}:its-secret-part-has-changed")), pairs.join("&"), at_s)
+    }
+
+    #[test]
+    fn without_the_bots_signature_telegrams_own_counts() {
+        let (bot, raw, at_s) = for_third_parties();
+        let proved = user(&raw, &bot, at_s, DAY_S).expect("the published example is genuine");
+        assert_eq!((proved.id.as_str(), proved.allows_write), ("279058397", true));
+        assert_eq!(proved.name.as_deref(), Some("Vladislav + - ? / Kibenko"));
+        let other = Secret::new("5768337691:its-secret-part-has-changed");
+        assert_eq!(user(&raw, &other, at_s, DAY_S), Err("is not signed for this bot"));
+        assert_eq!(user(&raw, &bot, at_s + DAY_S + 1, DAY_S), Err("is too old"));
+        for at in 0..raw.len() {
+            for flip in 0..7 {
+                let mut changed = raw.as_bytes().to_vec();
+                changed[at] ^= 1 << flip;
+                let changed = String::from_utf8(changed).expect("ASCII");
+                assert!(user(&changed, &bot, at_s, DAY_S).is_err(), "{changed}");
+            }
+        }
+        let wrong_hash = format!("{raw}&hash={}", "0".repeat(64));
+        assert_eq!(user(&wrong_hash, &bot, at_s, DAY_S), Err("is not signed for this bot"), "the bot's decides");
     }
 
     #[test]
@@ -160,7 +237,9 @@ mod tests {
     #[test]
     fn what_is_signed_and_yet_no_proof_is_refused() {
         let now = "1700000000";
-        let check = |fields: &[(&str, &str)]| user(&signed(fields, "1:t"), &Secret::new("1:t"), 1_700_000_000, 60);
+        let check = |fields: &[(&str, &str)]| {
+            user(&signed(fields, "1:t"), &Secret::new("1:t"), 1_700_000_000, 60).map(|of| of.id)
+        };
         assert_eq!(check(&[("auth_date", now), ("user", r#"{"id":7}"#)]), Ok("7".to_owned()));
         assert_eq!(check(&[("user", r#"{"id":7}"#)]), Err("has no auth_date"));
         assert_eq!(check(&[("auth_date", "soon"), ("user", r#"{"id":7}"#)]), Err("has no auth_date"));

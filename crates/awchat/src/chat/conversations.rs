@@ -241,14 +241,24 @@ impl Chat {
             return Err(Error::NotFound);
         }
         self.watch(id, &place);
+        let looking = place.looked_at(self.clock.now_ms());
         if head.position <= since && !wait.is_zero() {
             head = place.beyond(since, wait, &self.clock).await.ok_or(Error::NotFound)?;
         }
         if head.position <= since {
+            place.shown(head.position, self.clock.now_ms());
             return Ok(Poll::of(head, Vec::new()));
         }
         let messages = self.all_shown(self.store.messages_since(user, id, since, head.position).await?);
+        place.shown(head.position, self.clock.now_ms());
+        drop(looking);
         Ok(Poll::of(head, messages))
+    }
+
+    /// Whether the user looks at the conversation: a poll waits, when the last one came or was answered (Unix
+    /// milliseconds; 0: none), and up to which position polls were answered.
+    pub fn looks(&self, user: &UserId, id: &ConversationId) -> (bool, i64, i64) {
+        self.heads.looks(user, id)
     }
 
     /// The user has seen everything.

@@ -34,6 +34,8 @@ pub struct Export {
     pub files: Vec<export::File>,
     /// Oldest first.
     pub devices: Vec<export::Device>,
+    /// What the devices have not been told yet, oldest first.
+    pub notices: Vec<export::Notice>,
     /// The switches.
     pub notification_settings: Notices,
 }
@@ -140,6 +142,7 @@ pub async fn export(
         complaints: store.all_complaints(user).await?,
         files: store.all_files(user).await?,
         devices: store.all_devices(user).await?,
+        notices: store.all_notices(user).await?,
         notification_settings: Notices {
             chat_messages: wanted.chat_messages,
             ticket_updates: wanted.ticket_updates,

@@ -67,6 +67,27 @@ pub struct Place {
     ask_ms: AtomicI64,
     /// After how long without news the next time, milliseconds.
     gap_ms: AtomicI64,
+    looks: Looks,
+}
+
+/// Whether somebody looks at a conversation.
+#[derive(Debug, Default)]
+struct Looks {
+    /// Polls that wait for news.
+    waiting: AtomicI64,
+    /// When the last poll came or was answered, Unix milliseconds.
+    polled_ms: AtomicI64,
+    /// Up to which position polls were answered.
+    shown: AtomicI64,
+}
+
+/// A poll that waits for news, until it is dropped: a client that hangs up looks no longer.
+pub struct Waiting<'a>(&'a AtomicI64);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +123,12 @@ impl Heads {
         place
     }
 
+    /// Whether the user looks at the conversation, as [`Place::looks`]; not, where nobody has polled it.
+    pub fn looks(&self, user: &UserId, id: &ConversationId) -> (bool, i64, i64) {
+        let place = self.0.get(id).filter(|place| place.head().is_some_and(|head| head.user == *user));
+        place.map_or((false, 0, 0), |place| place.looks())
+    }
+
     /// Drops the place of a conversation that turned out not to be there.
     pub fn drop_if_empty(&self, id: &ConversationId) {
         self.0.remove_if(id, |place| place.head().is_none());
@@ -118,7 +145,27 @@ impl Heads {
 impl Place {
     fn empty() -> Self {
         let (ask_ms, gap_ms) = (AtomicI64::new(0), AtomicI64::new(FIRST_GAP_MS));
-        Self { head: RwLock::new(None), changed: Notify::new(), ask_ms, gap_ms }
+        Self { head: RwLock::new(None), changed: Notify::new(), ask_ms, gap_ms, looks: Looks::default() }
+    }
+
+    /// A poll has come.
+    pub fn looked_at(&self, now_ms: i64) -> Waiting<'_> {
+        self.looks.polled_ms.fetch_max(now_ms, Ordering::Relaxed);
+        self.looks.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.looks.waiting)
+    }
+
+    /// A poll was answered: its client has everything up to `position`.
+    pub fn shown(&self, position: i64, now_ms: i64) {
+        self.looks.polled_ms.fetch_max(now_ms, Ordering::Relaxed);
+        self.looks.shown.fetch_max(position, Ordering::Relaxed);
+    }
+
+    /// Whether a poll waits, when the last one came or was answered (Unix milliseconds), and up to which position.
+    pub fn looks(&self) -> (bool, i64, i64) {
+        let Looks { waiting, polled_ms, shown } = &self.looks;
+        let waiting = waiting.load(Ordering::Relaxed) > 0;
+        (waiting, polled_ms.load(Ordering::Relaxed), shown.load(Ordering::Relaxed))
     }
 
     /// Somebody polls: whether Intercom should be asked, since there has been no news for 15 s, then 30 s and so on

@@ -140,6 +140,16 @@ pub fn not_applied(row: Outbound, refused: bool) -> Outbound {
     Outbound { state, ..row }
 }
 
+/// Given up as it was `seen`: one that has gone on since, asked for at another node, stays as it is.
+pub fn given_up(seen: &Outbound, row: Outbound) -> Outbound {
+    if is_as(seen, &row) { not_applied(row, false) } else { row }
+}
+
+/// What an attempt's end makes of its row, unless another attempt has begun since.
+pub fn after_attempt(seen: &Outbound, row: Outbound, step: impl FnOnce(Outbound) -> Outbound) -> Outbound {
+    if row.attempts == seen.attempts { step(row) } else { row }
+}
+
 /// The client hears 502: from now on the message is sent again only if the client asks for it.
 pub fn told(row: Outbound) -> Outbound {
     Outbound { told: Told::Unavailable, ..row }

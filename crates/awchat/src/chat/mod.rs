@@ -14,6 +14,7 @@ use crate::id::FileId;
 use crate::intercom::Intercom;
 use crate::intercom::downloads::Downloads;
 use crate::store::Store;
+use crate::store::devices::Platform;
 
 pub mod attachments;
 pub mod contacts;
@@ -26,6 +27,7 @@ pub mod followups;
 pub mod heads;
 pub mod journal;
 pub mod mirror;
+pub mod notices;
 mod reopening;
 pub mod requests;
 pub mod sending;
@@ -57,6 +59,8 @@ pub struct Chat {
     received: Notify,
     /// Rung when a job may be due.
     work: Notify,
+    /// Rung when telephones, or Telegram, may have something to be told.
+    noticed: (Notify, Notify),
     /// Conversations that somebody watches and nobody has told us of for a while.
     watched: sweep::Watched,
     /// What sweeps and watching found that no webhook had brought.
@@ -76,6 +80,8 @@ pub struct Settings {
     pub ticket_prefix: String,
     /// The workspace, where it is known: part of addresses in the inbox.
     pub app_id: Option<String>,
+    /// The platforms whose devices are told of news; none: pushes are off.
+    pub notified: Vec<Platform>,
 }
 
 impl Chat {
@@ -101,6 +107,7 @@ impl Chat {
             tasks: TaskTracker::new(),
             received: Notify::new(),
             work: Notify::new(),
+            noticed: (Notify::new(), Notify::new()),
             watched: sweep::Watched::new(),
             repairs: AtomicU64::new(0),
         })

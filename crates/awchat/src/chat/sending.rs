@@ -127,14 +127,8 @@ impl Chat {
 
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
-        let (route, fingerprint) = (draft.route(), draft.fingerprint());
-        let earlier = match &draft.key {
-            Some(key) => self.store.outbound_by_key(&draft.user, &route, key).await?,
-            None => {
-                let since_ms = self.clock.now_ms() - journal::ADOPT_MS;
-                self.store.outbound_to_adopt(&draft.user, &route, &fingerprint, since_ms).await?
-            }
-        };
+        let fingerprint = draft.fingerprint();
+        let earlier = self.earlier(draft).await?;
         if earlier.as_ref().is_some_and(|row| !self.requests.take_on(identity, &row.id, true)) {
             return Ok(Outcome::Unavailable { retry_after_s: 1 });
         }
@@ -154,6 +148,16 @@ impl Chat {
                 Next::Send => self.send(row, draft, identity).await,
             };
         }
+    }
+
+    /// The row that a request repeats, if it does.
+    async fn earlier(&self, draft: &Draft) -> Result<Option<Outbound>> {
+        let route = draft.route();
+        let Some(key) = &draft.key else {
+            let since_ms = self.clock.now_ms() - journal::ADOPT_MS;
+            return self.store.outbound_to_adopt(&draft.user, &route, &draft.fingerprint(), since_ms).await;
+        };
+        self.store.outbound_by_key(&draft.user, &route, key).await
     }
 
     /// Sends a new message, or one that came before and is certainly not at Intercom.
@@ -179,7 +183,12 @@ impl Chat {
                 }
                 let mut tx = self.store.begin().await?;
                 if !tx.insert_outbound(&row).await? {
-                    return Ok(Outcome::Unavailable { retry_after_s: 1 });
+                    drop(tx);
+                    // If that is this one, from another node, it must be known there that its client hears 502.
+                    return match self.earlier(draft).await? {
+                        Some(same) if same.fingerprint == row.fingerprint => self.tell(same).await,
+                        _ => Ok(Outcome::Unavailable { retry_after_s: 1 }),
+                    };
                 }
                 if !attach(&mut tx, &row).await? {
                     return Ok(Outcome::NoSuchFile);
@@ -189,7 +198,7 @@ impl Chat {
             }
         };
         if self.requests.is_told(identity) {
-            self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+            self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
             return Ok(Outcome::Unavailable { retry_after_s: 1 });
         }
         let row_id = row.id.clone();
@@ -203,7 +212,7 @@ impl Chat {
             Attempted::Refused { gone: true } => Ok(Outcome::NotFound),
             Attempted::Refused { gone: false } => Ok(Outcome::Refused),
             Attempted::NotApplied(row, error) => {
-                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+                self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
                 Ok(unavailable(&error))
             }
         }
@@ -246,7 +255,7 @@ impl Chat {
             Looked::Absent(row) => row,
         };
         if !journal::is_still_wanted(&row, self.clock.now_ms()) {
-            return self.advance(&row.id, |row| journal::not_applied(row, false)).await;
+            return self.advance(&row.id, |now| journal::given_up(&row, now)).await;
         }
         let profile = opening(&row)?.profile;
         let (Ok(()), Ok(contact)) = (self.intercom.gate(), self.contact_of(&row.user, &profile).await) else {
@@ -255,14 +264,14 @@ impl Chat {
         let row = match self.begin_again(&row, false).await? {
             Begun::Attempt(row) => row,
             Begun::Not(row) => return Ok(row),
-            Begun::WithoutFiles => return self.advance(&row.id, |row| journal::not_applied(row, false)).await,
+            Begun::WithoutFiles => return self.advance(&row.id, |now| journal::given_up(&row, now)).await,
         };
         match self.attempt(row.clone(), contact).await? {
             Attempted::Done(row) => Ok(row),
             Attempted::Refused { .. } => self.advance(&row.id, |row| row).await,
             Attempted::NotApplied(row, error) => {
                 tracing::warn!(cause = %error, "a message that nobody was told about waits to be sent once more");
-                self.advance(&row.id, journal::deferred).await
+                self.end_attempt(&row, journal::deferred).await
             }
         }
     }
@@ -274,7 +283,7 @@ impl Chat {
             // Left behind by a failing database.
             Journal::Sending => {
                 let now_ms = self.clock.now_ms();
-                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.patience())).await?
+                self.advance(&row.id, |now| journal::orphaned_as_seen(&row, now, now_ms, self.patience())).await?
             }
             _ => row,
         };
@@ -361,7 +370,7 @@ impl Chat {
             Err(CallError::Ambiguous { answered }) => self.unknown(row, answered).await,
             Err(CallError::Rejected { status, code }) => {
                 tracing::warn!(status, code, "intercom refused a message");
-                let row = self.advance(&row.id, |row| journal::not_applied(row, true)).await?;
+                let row = self.end_attempt(&row, |row| journal::not_applied(row, true)).await?;
                 let Some(conversation) = row.conversation.as_ref().filter(|_| status == 404) else {
                     return Ok(Attempted::Refused { gone: false });
                 };
@@ -407,7 +416,7 @@ impl Chat {
     /// Nobody knows whether Intercom has the message: look at once.
     async fn unknown(&self, row: Outbound, answered: bool) -> Result<Attempted> {
         let now_ms = self.clock.now_ms();
-        let row = self.advance(&row.id, |row| journal::unknown(row, answered, now_ms, self.patience())).await?;
+        let row = self.end_attempt(&row, |row| journal::unknown(row, answered, now_ms, self.patience())).await?;
         let (Looked::Ended(row) | Looked::Open(row) | Looked::Absent(row)) = self.look(Some(row)).await?;
         Ok(Attempted::Done(row))
     }
@@ -422,6 +431,10 @@ impl Chat {
             Journal::Sent => Ok(answer(&row, false)),
             _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.clock.now_ms()) }),
         }
+    }
+
+    async fn end_attempt(&self, row: &Outbound, step: impl FnOnce(Outbound) -> Outbound + Send) -> Result<Outbound> {
+        self.advance(&row.id, |now| journal::after_attempt(row, now, step)).await
     }
 
     /// Takes a row on durably, unless it has been found at Intercom meanwhile; the row as it is then.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::heads::Head;
 use super::mirror::{self, Origin, Plan, Put, PutKind, TicketPlan};
+use super::notices::{self, Coming, Told};
 use super::view::{self, Event, Snapshot};
 use super::{Chat, draft};
 use crate::error::{Error, Result};
@@ -56,12 +57,14 @@ impl Chat {
         const BATCH: i64 = 64;
         let now_ms = self.clock.now_ms();
         let due = self.store.inbox_due(now_ms, BATCH).await?;
+        // Written down for all at once: what is applied twice after a crash is the same.
+        let mut done = Vec::new();
         for received in &due {
             match self.apply_webhook(&received.raw).await {
-                Ok(()) => self.store.inbox_done(&received.id).await?,
+                Ok(()) => done.push(received.id.as_str()),
                 Err(error) if received.attempts >= GIVE_UP => {
                     tracing::error!(cause = ?error, "webhook given up; the sweep brings what it was about");
-                    self.store.inbox_done(&received.id).await?;
+                    done.push(received.id.as_str());
                 }
                 Err(error) => {
                     tracing::warn!(attempts = received.attempts, cause = %error, "webhook not applied, will retry");
@@ -70,6 +73,7 @@ impl Chat {
                 }
             }
         }
+        self.store.inbox_done(&done).await?;
         Ok(due.len())
     }
 
@@ -204,8 +208,14 @@ impl Chat {
             tx.enqueue("refresh", snapshot.id.as_str(), "{}", now_ms, now_ms).await?;
         }
         let polished = *origin != Origin::Webhook;
-        let changed = self.write(&mut tx, &base, &plan, Arrival { polished, as_ticket: ticket.shows, now_ms }).await?;
+        let arrival = Arrival { polished, as_ticket: ticket.shows, now_ms };
+        let (changed, told) = self.write(&mut tx, &base, &plan, arrival).await?;
+        let coming = Coming { origin, is_new: base.is_new, now_ms };
+        let tells = self.notify(&mut tx, &changed, told, &ticket.changes, &coming).await?;
         tx.commit().await?;
+        if tells {
+            self.ring_push();
+        }
         if !changed.hidden {
             self.heads.publish(&snapshot.id, Head::from(&changed));
         }
@@ -224,9 +234,16 @@ impl Chat {
         Ok(Applied::Changed { ask: *origin == Origin::Webhook })
     }
 
-    async fn write(&self, tx: &mut Tx, base: &Base, plan: &Plan, arrival: Arrival) -> Result<Conversation> {
+    /// The conversation as it is then, and what of it the user's devices may be told.
+    async fn write(
+        &self,
+        tx: &mut Tx,
+        base: &Base,
+        plan: &Plan,
+        arrival: Arrival,
+    ) -> Result<(Conversation, Vec<Told>)> {
         let Arrival { polished, as_ticket, now_ms } = arrival;
-        let mut changed = base.conversation.clone();
+        let (mut changed, mut told) = (base.conversation.clone(), Vec::new());
         if plan.state.is_some() || plan.rated.is_some() || as_ticket {
             tx.next_position(&changed.id, now_ms).await?;
         }
@@ -245,6 +262,7 @@ impl Chat {
             }
             let position = if put.hidden { 0 } else { tx.next_position(&changed.id, now_ms).await? };
             tx.put_message(&changed.id, &stored, position).await?;
+            told.extend(notices::of_message(put, position));
             if put.hidden && put.binds.is_none() {
                 tracing::warn!(conversation = %changed.id, "intercom has a message twice; the second is hidden");
                 tx.enqueue("twice", changed.id.as_str(), "{}", now_ms, now_ms).await?;
@@ -269,7 +287,7 @@ impl Chat {
                 self.bind(tx, row, put, &changed, now_ms).await?;
             }
         }
-        Ok(changed)
+        Ok((changed, told))
     }
 
     /// A row of the journal has found its message at Intercom.
@@ -313,6 +331,7 @@ async fn write_ticket(tx: &mut Tx, id: &ConversationId, plan: &TicketPlan) -> Re
 /// Files that are at Intercom are known by their place from now on; those of a message that was taken back go.
 async fn remember_files(tx: &mut Tx, conversation: &ConversationId, message: &Message) -> Result<()> {
     if message.redacted {
+        tx.withdraw_notices(conversation, &message.id).await?;
         return tx.give_up_files(conversation, &message.id).await;
     }
     // Ours have no address of Intercom's.

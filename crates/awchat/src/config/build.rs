@@ -31,6 +31,7 @@ impl Reader<'_> {
         let origins = "must be origins such as https://app.example.com, comma-separated, never *";
         let cors_origins = self.list("CORS_ORIGINS", origins, origin);
         let trusted_proxies = self.networks("TRUSTED_PROXIES");
+        let topics = self.topics();
         let metrics_addr = self.address("METRICS_ADDR");
         let admin_token = self.secret("ADMIN_TOKEN", 16);
         let log_format = self.parsed("LOG_FORMAT", "must be pretty or json", |text| match text {
@@ -52,7 +53,7 @@ impl Reader<'_> {
             push: push?,
             cors_origins,
             trusted_proxies,
-            topics_file: self.path("TOPICS_FILE"),
+            topics,
             metrics_addr,
             admin_token,
             log_format: log_format?,

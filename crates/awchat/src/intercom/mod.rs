@@ -14,9 +14,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::breaker::Breaker;
 use crate::clock::Clock;
 
-pub mod breaker;
 pub mod budget;
 pub mod contacts;
 pub mod conversations;
@@ -29,7 +29,7 @@ mod tests;
 pub mod tickets;
 pub mod wire;
 
-pub use breaker::{Circuit, Reason};
+pub use crate::breaker::{Circuit, Reason};
 pub use budget::Class;
 
 const VERSION: HeaderName = HeaderName::from_static("intercom-version");
@@ -73,7 +73,7 @@ struct Shared {
 
 /// What decides whether a call may go.
 struct Guard {
-    breaker: breaker::Breaker,
+    breaker: Breaker,
     budget: budget::Budget,
     retries: retry::Retries,
 }
@@ -190,7 +190,7 @@ impl Intercom {
             .build()
             .map_err(|error| Misconfigured::Client(error.without_url()))?;
         let guard = Guard {
-            breaker: breaker::Breaker::new(settings.breaker_open),
+            breaker: Breaker::new(settings.breaker_open),
             budget: budget::Budget::default(),
             retries: retry::Retries::default(),
         };

@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::SemaphorePermit;
 use url::Url;
 
-use super::breaker::Outcome;
 use super::budget::{Class, Seen};
 use super::retry::Attempted;
 use super::{CallError, Intercom, NotApplied, READ_TIMEOUT, wire};
+use crate::breaker::Outcome;
 use crate::id;
 
 /// How long a call waits for its turn.

@@ -294,6 +294,7 @@ impl Tx {
             "delete from message where conversation_id = $1",
             "delete from ticket where conversation_id = $1",
             "delete from ticket_change where conversation_id = $1",
+            "delete from notice where conversation_id = $1",
         ] {
             sqlx::query(rows).bind(id.as_str()).execute(self.conn()).await?;
         }

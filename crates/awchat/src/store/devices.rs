@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::id::{self, DeviceId, UserId};
 
 /// How a device is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Platform {
     /// An app on a telephone: the token is FCM's.
@@ -27,22 +27,36 @@ pub struct Wanted {
     pub system_notices: bool,
 }
 
+/// A device that is registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its id.
+    pub id: String,
+    /// What the same token was registered as before, for another user.
+    pub moved_from: Option<String>,
+}
+
 /// Of a user's devices, those that were registered last are kept.
 const DEVICES: i64 = 20;
 
 impl Store {
-    /// Registers a device for the user; its id. A token that was another user's is this user's from now on, under a
-    /// new id.
+    /// Registers a device for the user. A token that was another user's is this user's from now on, under a new id.
+    /// `reachable`: whatever Telegram said of the user before, the bot may write now.
     pub async fn register_device(
         &self,
         user: &UserId,
         platform: Platform,
         token: &str,
-        locale: Option<&str>,
+        (locale, reachable): (Option<&str>, bool),
         now_ms: i64,
-    ) -> Result<String> {
+    ) -> Result<Registered> {
         let mut tx = self.begin().await?;
         tx.refuse_erased(user).await?;
+        let before: Option<(String,)> = sqlx::query_as("select id from device where platform = $1 and token = $2")
+            .bind(platform.as_str())
+            .bind(token)
+            .fetch_optional(tx.conn())
+            .await?;
         let (id,): (String,) = sqlx::query_as(
             "insert into device (id, user_id, platform, token, locale, created_ms, registered_ms)
              values ($1, $2, $3, $4, $5, $6, $6)
@@ -50,6 +64,8 @@ impl Store {
                id = case when device.user_id = excluded.user_id then device.id else excluded.id end,
                created_ms = case when device.user_id = excluded.user_id then device.created_ms
                                  else excluded.created_ms end,
+               unreachable = case when $7 = 1 or device.user_id <> excluded.user_id then 0 else device.unreachable end,
+               registrations = device.registrations + 1,
                user_id = excluded.user_id, locale = excluded.locale, registered_ms = excluded.registered_ms
              returning id",
         )
@@ -59,6 +75,7 @@ impl Store {
         .bind(token)
         .bind(locale)
         .bind(now_ms)
+        .bind(flag(reachable))
         .fetch_one(tx.conn())
         .await?;
         sqlx::query(
@@ -72,7 +89,29 @@ impl Store {
         .execute(tx.conn())
         .await?;
         tx.commit().await?;
-        Ok(id)
+        let moved_from = before.map(|(before,)| before).filter(|before| *before != id);
+        Ok(Registered { id, moved_from })
+    }
+
+    /// Forgets a device whose token is nobody's any more, unless it was registered again meanwhile: then `false`.
+    pub async fn remove_device(&self, id: &str, registrations: i64) -> Result<bool> {
+        let done = sqlx::query("delete from device where id = $1 and registrations = $2")
+            .bind(id)
+            .bind(registrations)
+            .execute(&self.write)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Remembers that Telegram does not let the bot write to this user, unless the device was registered again
+    /// meanwhile: then `false`.
+    pub async fn set_unreachable(&self, id: &str, registrations: i64) -> Result<bool> {
+        let done = sqlx::query("update device set unreachable = 1 where id = $1 and registrations = $2")
+            .bind(id)
+            .bind(registrations)
+            .execute(&self.write)
+            .await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Forgets the user's device; `false` if there is none of that id.

@@ -61,6 +61,20 @@ pub struct Device {
     pub registered_at: i64,
 }
 
+/// Something that a device has not been told yet.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// `chat` or `ticket`.
+    pub kind: String,
+    /// The device's id.
+    pub device_id: String,
+    /// What it is about.
+    pub conversation_id: String,
+    /// When.
+    pub created_at: i64,
+}
+
 /// An uploaded file, without its bytes.
 #[derive(Clone, Debug, Serialize, sqlx::FromRow)]
 #[serde(rename_all = "camelCase")]
@@ -126,6 +140,15 @@ impl Store {
         let rows = sqlx::query_as(
             "select id, platform, token, locale, created_ms / 1000 as created_at, registered_ms / 1000 as registered_at
              from device where user_id = $1 order by created_ms, id",
+        );
+        Ok(rows.bind(user.as_str()).fetch_all(&self.read).await?)
+    }
+
+    /// What the user's devices have not been told yet, oldest first.
+    pub async fn all_notices(&self, user: &UserId) -> Result<Vec<Notice>> {
+        let rows = sqlx::query_as(
+            "select kind, device_id, conversation_id, created_ms / 1000 as created_at
+             from notice where user_id = $1 order by created_ms, id",
         );
         Ok(rows.bind(user.as_str()).fetch_all(&self.read).await?)
     }

@@ -42,10 +42,16 @@ impl Store {
         Ok(rows.into_iter().map(|(id, raw, attempts)| Received { id, raw, attempts }).collect())
     }
 
-    /// A webhook has had its effect: its text goes, its id stays.
-    pub async fn inbox_done(&self, id: &str) -> Result<()> {
-        sqlx::query("update inbox set raw = null where id = $1").bind(id).execute(&self.write).await?;
-        Ok(())
+    /// These webhooks have had their effect: their texts go, their ids stay.
+    pub async fn inbox_done(&self, ids: &[&str]) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        for id in ids {
+            sqlx::query("update inbox set raw = null where id = $1").bind(*id).execute(tx.conn()).await?;
+        }
+        tx.commit().await
     }
 
     /// A webhook could not be applied yet.

@@ -117,6 +117,20 @@ impl Store {
         rows.into_iter().map(Message::try_from).collect()
     }
 
+    /// The text of a message of the user's conversation.
+    pub async fn message_text(&self, user: &UserId, id: &ConversationId, message: &str) -> Result<Option<String>> {
+        let row: Option<(String,)> = sqlx::query_as(
+            "select m.body from message m join conversation c on c.id = m.conversation_id
+             where m.conversation_id = $1 and c.user_id = $2 and m.id = $3 and m.hidden = 0",
+        )
+        .bind(id.as_str())
+        .bind(user.as_str())
+        .bind(message)
+        .fetch_optional(&self.read)
+        .await?;
+        Ok(row.map(|(body,)| body))
+    }
+
     /// The last message of the user's conversation in reading order.
     pub async fn newest_message(&self, user: &UserId, id: &ConversationId) -> Result<Option<Message>> {
         let row: Option<Row> =

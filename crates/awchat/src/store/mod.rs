@@ -25,6 +25,7 @@ pub mod files;
 pub mod inbox;
 pub mod jobs;
 pub mod messages;
+pub mod notices;
 pub mod outbound;
 pub mod reports;
 pub mod tickets;

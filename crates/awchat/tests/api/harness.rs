@@ -63,6 +63,23 @@ impl World {
     pub(crate) async fn begin_at(intercom: sandbox::Settings, settings: Settings<'_>, live: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
         let sandbox = self::intercom(intercom).await;
+        Self::begin_in(folder, sandbox, settings, live).await
+    }
+
+    /// A world with telephones and a bot, which go by the world's clock.
+    pub(crate) async fn with_phones(settings: Settings<'_>, live: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the database");
+        let sandbox = self::intercom(Default::default()).await;
+        let phones = phone_settings(&sandbox, folder.path());
+        let phones = phones.iter().map(|(name, value)| (*name, value.as_str()));
+        let settings: Vec<_> = settings.iter().copied().chain(phones).collect();
+        let world = Self::begin_in(folder, sandbox, &settings, live).await;
+        let clock = world.clock.clone();
+        world.sandbox.phones().go_by(move || clock.now_ms());
+        world
+    }
+
+    async fn begin_in(folder: tempfile::TempDir, sandbox: Sandbox, settings: Settings<'_>, live: bool) -> Self {
         let database = Database::new(folder.path()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("a bound address"));
@@ -180,6 +197,19 @@ pub(crate) async fn intercom(settings: sandbox::Settings) -> Sandbox {
 pub(crate) fn assert_no_violations(sandbox: &Sandbox) {
     let violations = sandbox.violations();
     assert!(violations.is_empty(), "requests that Intercom's description does not know: {violations:#?}");
+}
+
+/// What a server needs to reach the sandbox's telephones and chats; the account's file is kept in `folder`.
+pub(crate) fn phone_settings(sandbox: &Sandbox, folder: &Path) -> Vec<(&'static str, String)> {
+    let file = folder.join("service-account.json");
+    std::fs::write(&file, sandbox.phones().service_account().to_string()).expect("a file for the service account");
+    vec![
+        ("FCM_SERVICE_ACCOUNT_FILE", file.display().to_string()),
+        ("FCM_BASE_URL", sandbox.url()),
+        ("TELEGRAM_BOT_TOKEN", sandbox.phones().bot_token()),
+        ("TELEGRAM_API_URL", sandbox.url()),
+        ("TELEGRAM_APP_URL", "https://app.example.com/chat".to_owned()),
+    ]
 }
 
 fn config(settings: Settings<'_>, sandbox: &Sandbox, database: &Database) -> Config {

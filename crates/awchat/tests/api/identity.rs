@@ -297,20 +297,23 @@ async fn operations(world: &World) -> Vec<Operation> {
 }
 
 /// Everything that answers without a session token, and why.
-const PUBLIC: [(&str, &str); 13] = [
-    ("HEAD", "/files/{id}"),        // the same
-    ("GET", "/files/{id}"),         // its address is signed
-    ("GET", "/health"),             // for load balancers
-    ("GET", "/ready"),              // the same
-    ("GET", "/openapi.json"),       // the contract
-    ("GET", "/docs"),               // the same, to read
-    ("POST", "/webhooks/intercom"), // has a signature of its own
-    ("HEAD", "/webhooks/intercom"), // tells nothing
-    ("GET", "/admin"),              // has a token of its own
-    ("GET", "/admin/login"),        // the form that takes it
-    ("POST", "/admin/login"),       // the same
-    ("POST", "/admin/logout"),      // forgets a cookie
-    ("GET", "/admin/style.css"),    // how the form looks
+const PUBLIC: [(&str, &str); 16] = [
+    ("HEAD", "/files/{id}"),           // the same
+    ("GET", "/files/{id}"),            // its address is signed
+    ("GET", "/health"),                // for load balancers
+    ("GET", "/ready"),                 // the same
+    ("GET", "/openapi.json"),          // the contract
+    ("GET", "/docs"),                  // the same, to read
+    ("POST", "/webhooks/intercom"),    // has a signature of its own
+    ("HEAD", "/webhooks/intercom"),    // tells nothing
+    ("GET", "/admin"),                 // has a token of its own
+    ("GET", "/admin/login"),           // the form that takes it
+    ("POST", "/admin/login"),          // the same
+    ("POST", "/admin/logout"),         // forgets a cookie
+    ("GET", "/admin/style.css"),       // how the form looks
+    ("POST", "/api/session/telegram"), // Telegram has signed it
+    ("GET", "/widget/"),               // a page knows nobody before it has a token
+    ("GET", "/widget/v1/aw-chat.js"),  // the same for every page
 ];
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use awchat::clock::Clock;
 use awchat::config::Secret;
 use awchat::{auth, id};
 use reqwest::StatusCode;
-use sandbox::{Fault, Kind, Sandbox};
+use sandbox::{Fault, Kind, Sandbox, Service};
 use serde_json::{Value, json};
 
 use crate::child::Process;
@@ -132,6 +132,12 @@ impl Caller {
         self.does("POST", "/api/complaints", complaint).await;
         let device = json!({ "platform": "mobile", "token": canary("device token") });
         self.does("POST", "/api/devices/register", device).await;
+        operator.replies(&chat, canary("operator's answer")).await;
+        eventually("a notice waits", async || {
+            let export = self.does("GET", "/api/export", Value::Null).await;
+            export["notices"].as_array().is_some_and(|notices| !notices.is_empty())
+        })
+        .await;
         let file = self.uploads(canary("file's name"), canary("file")).await;
         self.does("POST", &format!("{path}/reply"), json!({ "attachmentIds": [file] })).await;
         self.does("PUT", "/api/settings/notifications", json!({ "chatMessages": false })).await;
@@ -156,7 +162,12 @@ async fn of_an_erased_user_no_word_is_left_in_any_file_or_log() {
         return;
     }
     let sandbox = harness::intercom(Default::default()).await;
-    let mut process = Process::start(SOON, &sandbox).await;
+    let folder = tempfile::tempdir().expect("a folder for the service account");
+    let phones = harness::phone_settings(&sandbox, folder.path());
+    let phones = phones.iter().map(|(name, value)| (*name, value.as_str()));
+    sandbox.phones().take_down(Service::Fcm);
+    let settings: Vec<_> = SOON.iter().copied().chain(phones).collect();
+    let mut process = Process::start(&settings, &sandbox).await;
     sandbox.send_webhooks_to(format!("http://{}/webhooks/intercom", process.address));
     let details = json!({ "name": canary("name"), "email": canary("email"), "phone": canary("phone") });
     let user = Caller::of(&process, canary("user id"), details);

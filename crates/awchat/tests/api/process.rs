@@ -43,6 +43,8 @@ impl Server {
         let database = Database::new(folder.path()).await;
         let address = format!("127.0.0.1:{}", free_port());
         let mut settings = all_settings(settings, &sandbox, &database);
+        let phones = harness::phone_settings(&sandbox, folder.path());
+        settings.extend(phones.into_iter().map(|(name, value)| (name.to_owned(), value)));
         settings.push(("LISTEN_ADDR".to_owned(), address.clone()));
         let url = format!("http://{address}");
         sandbox.send_webhooks_to(format!("{url}/webhooks/intercom"));
@@ -122,6 +124,11 @@ impl Server {
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(|child| child.try_wait().expect("a child can be asked"))
+    }
+
+    /// A user with a session token of their own.
+    pub(crate) fn user_with(&self, token: String) -> Caller {
+        Caller { http: client(), url: self.url.clone(), token }
     }
 
     /// A user, signed in.

@@ -1,4 +1,4 @@
-// The names and shapes of the server's answers, and which route gives which. Types only.
+// The names and shapes of the server's answers, and which route gives which, as the document says. Types only.
 
 import type { components, paths } from "./generated/api.ts";
 
@@ -24,20 +24,9 @@ export type Clarified = Schemas["Clarified"];
 /** Which notices the user wants. */
 export type NotificationSettings = Schemas["NotificationSettings"];
 
-export interface UploadedFile {
-  id: string;
-  name: string;
-  contentType: string;
-  size: number;
-  url: string;
-}
-
-export interface FileLink {
-  url: string;
-  expiresAt: number;
-  name: string;
-  contentType: string;
-}
+export type UploadedFile = Schemas["UploadedFile"];
+/** A signed address of a file. */
+export type FileLink = Schemas["FileAddress"];
 
 export interface RatingRequest {
   /** 1 to 5. */
@@ -72,31 +61,14 @@ export interface DeviceRequest {
 export type Diagnostics = Record<string, string | number | boolean | null>;
 
 /** What screens need to know of the server's settings. */
-export interface ServerConfig {
-  topics: TopicChoice[];
-  complaintCategories: ComplaintCategory[];
-  files: { maxBytes: number; maxPerMessage: number; contentTypes: string[] };
-}
-
+export type ServerConfig = Schemas["ClientConfig"];
 /** A topic to pick. A label per language (`en`, `ru`), by its two letters. */
-export interface TopicChoice {
-  main: string;
-  labels: Record<string, string>;
-  subs: { sub: string; labels: Record<string, string> }[];
-}
-
-type Id = { path: { id: string } };
-
-/** Routes that the document does not have yet, written down here until it does: what it says counts. */
-interface UndocumentedRoutes {
-  "POST /api/files/upload": [{ body?: never }, UploadedFile];
-  "GET /api/files/{id}": [Id, FileLink];
-  "GET /api/config": [{ query?: never }, Partial<ServerConfig>];
-}
+export type TopicChoice = Schemas["TopicChoice"];
 
 type Verb = "get" | "post" | "put" | "delete";
 
-type DocumentedRoute = {
+/** `GET /api/conversations` and its like. */
+export type Route = {
   [P in keyof paths]: { [V in Verb]: paths[P][V] extends { responses: object } ? `${Uppercase<V>} ${P}` : never }[Verb];
 }[keyof paths];
 
@@ -123,19 +95,8 @@ type OptionalBody<Q> = [Q] extends [never]
     ? { body?: B }
     : { body?: never };
 
-/** `GET /api/conversations` and its like. */
-export type Route = DocumentedRoute | keyof UndocumentedRoutes;
-
 /** What a route takes: parameters of path and query, and the body. */
-export type Input<R extends Route> = R extends DocumentedRoute
-  ? PathOf<Operation<R>> & QueryOf<Operation<R>> & BodyOf<Operation<R>>
-  : R extends keyof UndocumentedRoutes
-    ? UndocumentedRoutes[R][0]
-    : never;
+export type Input<R extends Route> = PathOf<Operation<R>> & QueryOf<Operation<R>> & BodyOf<Operation<R>>;
 
 /** What a route answers when all is well. */
-export type Answer<R extends Route> = R extends DocumentedRoute
-  ? Success<Operation<R>>
-  : R extends keyof UndocumentedRoutes
-    ? UndocumentedRoutes[R][1]
-    : never;
+export type Answer<R extends Route> = Success<Operation<R>>;

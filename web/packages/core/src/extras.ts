@@ -43,6 +43,7 @@ export interface Extras {
 
 /** What holds until the server has told its own. */
 const DEFAULT_CONFIG: ServerConfig = {
+  poll: { maxWaitSeconds: 30, activeMs: 2500, idleMs: 15_000 },
   topics: [],
   complaintCategories: ["funds", "security", "operator", "technical", "other"],
   files: {

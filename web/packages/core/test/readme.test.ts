@@ -12,7 +12,7 @@ import { FakeServer, problem, setting } from "./support.ts";
 
 const packages = fileURLToPath(new URL("../../", import.meta.url));
 
-it.each(["core", "react"])("the README of %s shows the examples as they are run here", (name) => {
+it.each(["core", "react", "widget"])("the README of %s shows the examples as they are run here", (name) => {
   const readme = readFileSync(`${packages}${name}/README.md`, "utf8");
   const snippets = [...readme.matchAll(/```(\w+) file=(\S+)\n(.*?)```/gs)];
   expect(snippets.length).toBeGreaterThan(0);

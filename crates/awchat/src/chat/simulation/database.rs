@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::sending::Chat;
 use super::{Fault, Mutation, Result, World};
+use crate::chat::journal;
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::model::Message;
 use crate::store::conversations::Conversation;
 use crate::store::messages::{Known, Stored};
-use crate::store::outbound::{Journal, Kind, Outbound};
+use crate::store::outbound::{Journal, Kind, Outbound, Told};
 
 /// What is committed.
 #[derive(Default)]
@@ -351,5 +353,38 @@ impl World {
         let mut rows: Vec<_> = database.outbound.values().filter(|(_, row)| is_it(row)).collect();
         rows.sort_by_key(|(seq, _)| *seq);
         rows.into_iter().map(|(_, row)| row.clone()).collect()
+    }
+}
+
+/// What the store does in one statement.
+impl Chat {
+    pub(super) async fn answered_outbound(&self, id: &str) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        let row = tx.outbound(id).await?;
+        let is_first = row.told != Told::Sent;
+        tx.update_outbound(&Outbound { told: Told::Sent, ..row }).await?;
+        tx.commit().await?;
+        Ok(is_first)
+    }
+
+    pub(super) async fn tell_outbound_open(
+        &self,
+        user: &UserId,
+        route: &str,
+        fingerprint: &str,
+        own: Option<&str>,
+    ) -> Result<()> {
+        self.reads().await;
+        let is_it = |row: &Outbound| row.user == *user && row.route == route && row.fingerprint == fingerprint;
+        let is_its = |row: &Outbound| journal::blocks(row) || own == Some(&row.id);
+        for row in self.world.outbound_where(|row| is_its(row) && is_it(row)) {
+            let mut tx = self.begin().await?;
+            let row = tx.outbound(&row.id).await?;
+            if is_its(&row) && row.told == Told::Nothing {
+                tx.update_outbound(&journal::told(row)).await?;
+            }
+            tx.commit().await?;
+        }
+        Ok(())
     }
 }

@@ -138,15 +138,8 @@ impl Chat {
 
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turn(turn(&draft.user, draft.conversation.as_ref())).await;
-        let (route, fingerprint) = (draft.route(), draft.fingerprint());
-        self.reads().await;
-        let since_ms = self.now_ms() - journal::ADOPT_MS;
-        let is_it = |row: &Outbound| match &draft.key {
-            Some(key) => row.key.as_ref() == Some(key),
-            None => row.fingerprint == fingerprint && is_to_adopt(row, since_ms),
-        };
-        let is_it = |row: &Outbound| row.user == draft.user && row.route == route && is_it(row);
-        let mut row = self.world.outbound_where(is_it).pop();
+        let fingerprint = draft.fingerprint();
+        let mut row = self.earlier(draft).await;
         if row.as_ref().is_some_and(|row| !self.memory.requests.take_on(identity, &row.id, true)) {
             return Ok(unavailable());
         }
@@ -165,6 +158,17 @@ impl Chat {
                 Next::Send => self.send(row, draft, identity).await,
             };
         }
+    }
+
+    async fn earlier(&self, draft: &Draft) -> Option<Outbound> {
+        self.reads().await;
+        let (route, fingerprint) = (draft.route(), draft.fingerprint());
+        let since_ms = self.now_ms() - journal::ADOPT_MS;
+        let is_it = |row: &Outbound| match &draft.key {
+            Some(key) => row.key.as_ref() == Some(key),
+            None => row.fingerprint == fingerprint && is_to_adopt(row, since_ms),
+        };
+        self.world.outbound_where(|row| row.user == draft.user && row.route == route && is_it(row)).pop()
     }
 
     async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Outcome> {
@@ -188,7 +192,11 @@ impl Chat {
                 }
                 let mut tx = self.begin().await?;
                 if !tx.insert_outbound(&row).await? {
-                    return Ok(unavailable());
+                    drop(tx);
+                    return match self.earlier(draft).await {
+                        Some(same) if same.fingerprint == row.fingerprint => self.tell(same).await,
+                        _ => Ok(unavailable()),
+                    };
                 }
                 tx.commit().await?;
                 self.world.log(|| format!("node {} accepts {}: {:?} {:?}", self.node, row.id, row.key, row.body));
@@ -196,14 +204,14 @@ impl Chat {
             }
         };
         if self.memory.requests.is_told(identity) {
-            self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+            self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
             return Ok(unavailable());
         }
         match self.attempt(row, contact).await? {
             Attempted::Done(row) => self.tell(row).await,
             Attempted::Refused => Ok(Outcome::Refused),
             Attempted::NotApplied(row) => {
-                self.advance(&row.id, |row| journal::told(journal::not_applied(row, false))).await?;
+                self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
                 Ok(unavailable())
             }
         }
@@ -245,7 +253,7 @@ impl Chat {
             Looked::Absent(row) => row,
         };
         if !journal::is_still_wanted(&self.mutated(&row), self.now_ms()) {
-            return self.advance(&row.id, |row| journal::not_applied(row, false)).await;
+            return self.advance(&row.id, |now| journal::given_up(&row, now)).await;
         }
         let (Ok(()), Ok(contact)) = (self.gate(), self.contact_of(&row.user).await) else { return Ok(row) };
         let row = match self.begin_again(&row, false).await? {
@@ -255,7 +263,7 @@ impl Chat {
         match self.attempt(row.clone(), contact).await? {
             Attempted::Done(row) => Ok(row),
             Attempted::Refused => self.advance(&row.id, |row| row).await,
-            Attempted::NotApplied(row) => self.advance(&row.id, journal::deferred).await,
+            Attempted::NotApplied(row) => self.end_attempt(&row, journal::deferred).await,
         }
     }
 
@@ -272,7 +280,7 @@ impl Chat {
         let row = match row.state {
             Journal::Sending => {
                 let now_ms = self.now_ms();
-                self.advance(&row.id, |row| journal::orphaned(row, now_ms, self.world.patience())).await?
+                self.orphaned(&row, now_ms).await?
             }
             _ => row,
         };
@@ -335,7 +343,7 @@ impl Chat {
             }
             Err(CallError::Ambiguous { answered }) => self.unknown(row, answered).await,
             Err(CallError::Rejected { .. }) => {
-                self.advance(&row.id, |row| journal::not_applied(row, true)).await?;
+                self.end_attempt(&row, |row| journal::not_applied(row, true)).await?;
                 Ok(Attempted::Refused)
             }
             Err(_not_applied) => Ok(Attempted::NotApplied(row)),
@@ -353,7 +361,8 @@ impl Chat {
 
     async fn unknown(&self, row: Outbound, answered: bool) -> Result<Attempted> {
         let now_ms = self.now_ms();
-        let row = self.advance(&row.id, |row| journal::unknown(row, answered, now_ms, self.world.patience())).await?;
+        let patience = self.world.patience();
+        let row = self.end_attempt(&row, |row| journal::unknown(row, answered, now_ms, patience)).await?;
         let (Looked::Ended(row) | Looked::Open(row) | Looked::Absent(row)) = self.look(Some(row)).await?;
         Ok(Attempted::Done(row))
     }
@@ -368,6 +377,10 @@ impl Chat {
             Journal::Sent => Ok(answer(&row, false)),
             _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.now_ms()) }),
         }
+    }
+
+    async fn end_attempt(&self, row: &Outbound, step: impl FnOnce(Outbound) -> Outbound) -> Result<Outbound> {
+        self.advance(&row.id, |now| journal::after_attempt(row, now, step)).await
     }
 
     pub(super) async fn advance(&self, id: &str, step: impl FnOnce(Outbound) -> Outbound) -> Result<Outbound> {
@@ -423,30 +436,6 @@ impl Chat {
 
     async fn orphaned(&self, row: &Outbound, now_ms: i64) -> Result<Outbound> {
         self.advance(&row.id, |now| journal::orphaned_as_seen(row, now, now_ms, self.world.patience())).await
-    }
-
-    async fn answered_outbound(&self, id: &str) -> Result<bool> {
-        let mut tx = self.begin().await?;
-        let row = tx.outbound(id).await?;
-        let is_first = row.told != Told::Sent;
-        tx.update_outbound(&Outbound { told: Told::Sent, ..row }).await?;
-        tx.commit().await?;
-        Ok(is_first)
-    }
-
-    async fn tell_outbound_open(&self, user: &UserId, route: &str, fingerprint: &str, own: Option<&str>) -> Result<()> {
-        self.reads().await;
-        let is_it = |row: &Outbound| row.user == *user && row.route == route && row.fingerprint == fingerprint;
-        let is_its = |row: &Outbound| journal::blocks(row) || own == Some(&row.id);
-        for row in self.world.outbound_where(|row| is_its(row) && is_it(row)) {
-            let mut tx = self.begin().await?;
-            let row = tx.outbound(&row.id).await?;
-            if is_its(&row) && row.told == Told::Nothing {
-                tx.update_outbound(&journal::told(row)).await?;
-            }
-            tx.commit().await?;
-        }
-        Ok(())
     }
 
     async fn contact_of(&self, user: &UserId) -> Result<ContactId> {

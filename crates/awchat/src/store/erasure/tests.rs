@@ -73,7 +73,7 @@ async fn a_request_under_way_leaves_nothing_of_an_erased_user_until_the_user_is_
         let at_once = [
             store.set_contact(&ada, &contact, NOW_MS).await,
             store.set_imported(&ada, NOW_MS).await,
-            store.register_device(&ada, Platform::Mobile, "t", None, NOW_MS).await.map(drop),
+            store.register_device(&ada, Platform::Mobile, "t", (None, true), NOW_MS).await.map(drop),
             store.want_notices(&ada, Some(false), None, None).await.map(drop),
         ];
         for result in in_transaction.into_iter().chain(at_once) {

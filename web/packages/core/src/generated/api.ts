@@ -554,6 +554,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/session/telegram": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A session for the user of a Telegram Mini App
+         * @description For a Mini App whose users have no account with the company: the session is of the user `tg:` and the Telegram
+         *     user id. `initData` is what Telegram hands to the Mini App, at most an hour old; after that, the Mini App is to be
+         *     opened anew. A server without a Telegram bot, or without a secret to sign sessions with, answers 404.
+         */
+        post: operations["createTelegramSession"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/diagnostics": {
         parameters: {
             query?: never;
@@ -570,6 +592,26 @@ export interface paths {
          *     value is refused. Personal data has no place here.
          */
         post: operations["reportDiagnostics"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get what a client's screens need to know
+         * @description What there is to pick from, and how large and many files may be. It changes only with the server's settings.
+         */
+        get: operations["getConfig"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -722,6 +764,47 @@ export interface paths {
         };
         /** How the page looks */
         get: operations["getAdminStyle"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/widget/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The chat as a page of its own
+         * @description For a frame, a web view or a Telegram Mini App. A frame's page is asked for the user's token, see docs/guide.md.
+         */
+        get: operations["getWidgetPage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/widget/v1/aw-chat.js": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The script that makes <aw-chat>
+         * @description A module for `<script type="module">` on any page. What it loads by itself is below the same address, under names
+         *     that change with the content.
+         */
+        get: operations["getWidgetScript"];
         put?: never;
         post?: never;
         delete?: never;
@@ -931,6 +1014,42 @@ export interface components {
             /** @description Of the service itself. */
             systemNotices: boolean;
         };
+        ClientConfig: {
+            /** @description For the topic picker, in its order; empty where there is none. */
+            topics: components["schemas"]["TopicChoice"][];
+            complaintCategories: ("funds" | "security" | "operator" | "technical" | "other")[];
+            files: {
+                /** @description The largest file. */
+                maxBytes: number;
+                /** @description The most files with one message. */
+                maxPerMessage: number;
+                /** @description What files may be. */
+                contentTypes: string[];
+            };
+            /** @description How to poll, as a hint. */
+            poll: {
+                /** @description The longest `wait`. */
+                maxWaitSeconds: number;
+                /** @description The pause between polls without `wait`, while something happens. */
+                activeMs: number;
+                /** @description The same while nothing does. */
+                idleMs: number;
+            };
+        };
+        TopicChoice: {
+            /** @description What to say as `reason.main`. */
+            main: string;
+            labels: components["schemas"]["Labels"];
+            subs: {
+                /** @description What to say as `reason.sub`. */
+                sub: string;
+                labels: components["schemas"]["Labels"];
+            }[];
+        };
+        /** @description What to show, by language: `en`, `ru`. Where one is missing, the name itself. */
+        Labels: {
+            [key: string]: string;
+        };
         /** @description Lists are oldest first, and empty where there is nothing. */
         Export: {
             exportedAt: components["schemas"]["Time"];
@@ -993,6 +1112,14 @@ export interface components {
                 locale: string | null;
                 createdAt: components["schemas"]["Time"];
                 registeredAt: components["schemas"]["Time"];
+            }[];
+            /** @description What the devices have not been told yet. There are such for a quarter of an hour at most. */
+            notices: {
+                /** @enum {string} */
+                kind: "chat" | "ticket";
+                deviceId: components["schemas"]["OurId"];
+                conversationId: string;
+                createdAt: components["schemas"]["Time"];
             }[];
             notificationSettings: components["schemas"]["NotificationSettings"];
         };
@@ -1314,6 +1441,32 @@ export interface components {
                 [name: string]: unknown;
             };
             content?: never;
+        };
+        /** @description It is as it was when it was last fetched. */
+        NotModified: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content?: never;
+        };
+        /** @description This binary was built without the widget. */
+        NoWidget: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Retry-After": components["headers"]["Retry-After"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "service_unavailable",
+                 *       "message": "this binary carries no widget: run `npm ci`, then build it again",
+                 *       "requestId": "4f0c2a7e91d84b6f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
         };
         /** @description Too many wrong tokens came from this address. */
         TooManyFailures: {
@@ -2973,6 +3126,55 @@ export interface operations {
             503: components["responses"]["Overloaded"];
         };
     };
+    createTelegramSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "initData": "query_id=AAHdF6IQAAAAAN0XohDhrOrc&user=%7B%22id%22%3A279058397%7D&auth_date=1662771648&hash=c501b71e"
+                 *     }
+                 */
+                "application/json": {
+                    /** @description As it came from Telegram; any other byte, and it does not hold. */
+                    initData: string;
+                };
+            };
+        };
+        responses: {
+            /** @description The session token, and when it expires. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0ZzoyNzkwNTgzOTcifQ.c2lnbmF0dXJl",
+                     *       "expiresAt": 1782259800
+                     *     }
+                     */
+                    "application/json": {
+                        /** @description To be sent as `Authorization: Bearer`. */
+                        token: string;
+                        expiresAt: components["schemas"]["Time"];
+                    };
+                };
+            };
+            400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
     reportDiagnostics: {
         parameters: {
             query?: never;
@@ -3008,6 +3210,76 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["BadInput"];
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    getConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The settings that concern clients. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "topics": [
+                     *         {
+                     *           "main": "Payments",
+                     *           "labels": {
+                     *             "en": "Payments",
+                     *             "ru": "Платежи"
+                     *           },
+                     *           "subs": [
+                     *             {
+                     *               "sub": "Refund",
+                     *               "labels": {
+                     *                 "en": "A refund",
+                     *                 "ru": "Возврат"
+                     *               }
+                     *             }
+                     *           ]
+                     *         }
+                     *       ],
+                     *       "complaintCategories": [
+                     *         "funds",
+                     *         "security",
+                     *         "operator",
+                     *         "technical",
+                     *         "other"
+                     *       ],
+                     *       "files": {
+                     *         "maxBytes": 20971520,
+                     *         "maxPerMessage": 10,
+                     *         "contentTypes": [
+                     *           "image/jpeg",
+                     *           "image/png"
+                     *         ]
+                     *       },
+                     *       "poll": {
+                     *         "maxWaitSeconds": 30,
+                     *         "activeMs": 2500,
+                     *         "idleMs": 15000
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ClientConfig"];
+                };
+            };
             401: components["responses"]["Unauthorized"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
@@ -3346,6 +3618,54 @@ export interface operations {
                 };
             };
             404: components["responses"]["NotFound"];
+        };
+    };
+    getWidgetPage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    /** @description The page runs its own script and Telegram's, and no other. */
+                    "Content-Security-Policy": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": unknown;
+                };
+            };
+            304: components["responses"]["NotModified"];
+            503: components["responses"]["NoWidget"];
+        };
+    };
+    getWidgetScript: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The script. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/javascript": unknown;
+                };
+            };
+            304: components["responses"]["NotModified"];
+            503: components["responses"]["NoWidget"];
         };
     };
     getOpenApi: {

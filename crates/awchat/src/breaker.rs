@@ -1,8 +1,9 @@
-//! When to stop calling Intercom, and when to start again. Pure: time and chance are handed in.
+//! When to stop calling a service (Intercom, FCM, Telegram), and when to start again. Pure: time and chance are handed
+//! in.
 //!
 //! Closed, it watches the calls of the last 30 s. Open, it refuses everything for a while. Then it is half open:
 //! users' calls are still refused, and a background probe decides; so an instance that has lost all its traffic
-//! because it is not ready recovers by itself. Probes run one after another, so Intercom never sees a burst of them.
+//! because it is not ready recovers by itself. Probes run one after another, so a service never sees a burst of them.
 
 use std::time::Duration;
 
@@ -14,12 +15,13 @@ const PROBES_TO_CLOSE: u8 = 3;
 /// The longest open time, as a multiple of the first.
 const LONGEST: i64 = 6;
 
-/// What a call was for the breaker. A refusal (4xx) and a throttled call (429) are successes: Intercom is there.
+/// What a call was for the breaker. At Intercom a refusal (4xx) and a throttled call (429)
+/// are successes: it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Intercom answered.
+    /// The service answered.
     Success,
-    /// No answer, or one that says that Intercom is broken: connect, timeout, reset, 408, 5xx.
+    /// No answer, or one that says that the service is broken: connect, timeout, reset, 408, 5xx.
     Failure,
     /// Our credentials or our plan were refused: 401, 402, 403.
     Auth,
