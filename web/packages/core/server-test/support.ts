@@ -1,7 +1,7 @@
 // The real server and its sandbox, as processes of their own.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { createHmac, randomBytes } from "node:crypto";
+import { createHmac, randomBytes, randomUUID } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { type AddressInfo, createServer as createSocket } from "node:net";
@@ -153,6 +153,8 @@ export class Gate {
 /** A session token, as the app's own backend signs it. */
 export function signed(secret: string, sub: string, lifeS: number): string {
   const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub, exp: Math.floor(Date.now() / 1000) + lifeS })}`;
+  // With an id of its own: two of one second are two.
+  const claims = { sub, jti: randomUUID(), exp: Math.floor(Date.now() / 1000) + lifeS };
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
   return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
 }
