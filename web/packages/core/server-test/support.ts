@@ -139,9 +139,20 @@ export class Gate {
     });
   }
 
-  async start(): Promise<string> {
+  /** Starts it. The settings of a server that has it in Intercom's place, and does not wait for it for long. */
+  async settings(sessionSecret: string): Promise<Record<string, string>> {
     await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return {
+      INTERCOM_BASE_URL: `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`,
+      INTERCOM_ACCESS_TOKEN: this.token,
+      INTERCOM_CLIENT_SECRET: randomBytes(32).toString("hex"),
+      INTERCOM_ADMIN_ID: "1",
+      SESSION_JWT_SECRETS: sessionSecret,
+      FILE_URL_SECRETS: randomBytes(32).toString("hex"),
+      INTERCOM_TIMEOUT_MS: "2000",
+      SETTLE_MS: "500",
+      BREAKER_OPEN_MS: "500",
+    };
   }
 
   stop(): void {
