@@ -64,18 +64,7 @@ it("two tabs poll once", async () => {
 it("a server that is killed while it sends has the message exactly once after its restart", async () => {
   const gate = new Gate(stage.sandbox);
   const secret = randomBytes(32).toString("hex");
-  const server = new Awchat("serve", {
-    CORS_ORIGINS: stage.app.url,
-    INTERCOM_BASE_URL: await gate.start(),
-    INTERCOM_ACCESS_TOKEN: gate.token,
-    INTERCOM_CLIENT_SECRET: randomBytes(32).toString("hex"),
-    INTERCOM_ADMIN_ID: "1",
-    SESSION_JWT_SECRETS: secret,
-    FILE_URL_SECRETS: randomBytes(32).toString("hex"),
-    INTERCOM_TIMEOUT_MS: "2000",
-    SETTLE_MS: "500",
-    BREAKER_OPEN_MS: "500",
-  });
+  const server = new Awchat("serve", { CORS_ORIGINS: stage.app.url, ...(await gate.settings(secret)) });
   const { chat, secret: usual } = stage.app;
   try {
     await server.start();

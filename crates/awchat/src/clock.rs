@@ -77,13 +77,15 @@ impl Clock {
 pub fn parse(text: &str) -> Option<i64> {
     let is_day = text.len() == "2026-01-31".len();
     let time = if is_day { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    let time = OffsetDateTime::parse(&time, &Rfc3339).ok()?;
-    i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+    unix_ms(OffsetDateTime::parse(&time, &Rfc3339).ok()?)
 }
 
 /// Unix milliseconds of a time as HTTP's headers have it: `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn parse_http_date(text: &str) -> Option<i64> {
-    let time = OffsetDateTime::parse(text, &Rfc2822).ok()?;
+    unix_ms(OffsetDateTime::parse(text, &Rfc2822).ok()?)
+}
+
+fn unix_ms(time: OffsetDateTime) -> Option<i64> {
     i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
 }
 

@@ -67,7 +67,7 @@ fn file(path: &str, headers: &HeaderMap) -> Response {
     let asked = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let is_known = asked.flat_map(|tags| tags.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag);
     let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
-    let body = if is_known { Body::empty() } else { Body::from(found.data.into_owned()) };
+    let body = if is_known { Body::empty() } else { Body::from(found.data) };
     let mut response = (status, body).into_response();
     let out = response.headers_mut();
     for (name, value) in [

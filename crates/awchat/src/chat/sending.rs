@@ -128,11 +128,10 @@ impl Chat {
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
         let fingerprint = draft.fingerprint();
-        let earlier = self.earlier(draft).await?;
-        if earlier.as_ref().is_some_and(|row| !self.requests.take_on(identity, &row.id, true)) {
+        let mut row = self.earlier(draft).await?;
+        if row.as_ref().is_some_and(|row| !self.requests.take_on(identity, &row.id, true)) {
             return Ok(Outcome::Unavailable { retry_after_s: 1 });
         }
-        let mut row = earlier;
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
                 Next::Mismatch => Ok(Outcome::Mismatch),

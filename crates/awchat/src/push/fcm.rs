@@ -1,13 +1,12 @@
 //! Firebase Cloud Messaging, HTTP v1: one message to one token a request.
 
-use std::time::Duration;
-
-use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::{Value, json};
 use url::Url;
 
+use super::http;
 use super::words::Words;
-use crate::clock::{self, Clock};
+use crate::breaker::Outcome as Went;
+use crate::clock::Clock;
 use crate::id::ConversationId;
 use crate::store::notices::Kind;
 
@@ -19,10 +18,6 @@ pub use answer::Outcome;
 
 /// How long FCM keeps a message for a telephone that is off.
 const KEPT_S: i64 = 86_400;
-/// Google's own libraries wait as long; less than 10 s would repeat what was done.
-const TIMEOUT: Duration = Duration::from_secs(10);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const LONGEST_ANSWER_BYTES: usize = 64 * 1024;
 
 /// What a telephone is told.
 #[derive(Debug)]
@@ -65,6 +60,17 @@ pub enum Sent {
     Unreachable,
 }
 
+impl Sent {
+    /// What it was for the circuit breaker.
+    pub(super) fn went(self) -> Went {
+        match self {
+            Self::NoAccess => Went::Auth,
+            Self::Unreachable | Self::Answered(Outcome::Later { .. }) => Went::Failure,
+            Self::Answered(_) => Went::Success,
+        }
+    }
+}
+
 impl Fcm {
     /// FCM at `base_url` for the account of the file's text.
     ///
@@ -79,12 +85,7 @@ impl Fcm {
             }
             Err(()) => return Err("cannot be used with FCM_BASE_URL"),
         }
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none());
-        let http = http.build().map_err(|_| "cannot be used: there is no HTTP client")?;
-        Ok(Self { account, url, http, clock })
+        Ok(Self { account, url, http: http::client()?, clock })
     }
 
     /// Sends one message; an access token that does not hold is exchanged once.
@@ -99,10 +100,7 @@ impl Fcm {
             let request = self.http.post(self.url.clone()).bearer_auth(token.expose());
             let request = request.header("content-type", "application/json").body(body.clone());
             let Ok(answer) = request.send().await else { return Sent::Unreachable };
-            let outcome = match self.read(answer).await {
-                Some(outcome) => outcome,
-                None => return Sent::Unreachable,
-            };
+            let Some(outcome) = self.read(answer).await else { return Sent::Unreachable };
             if outcome != Outcome::Unauthenticated {
                 return Sent::Answered(outcome);
             }
@@ -112,30 +110,13 @@ impl Fcm {
         Sent::NoAccess
     }
 
-    async fn read(&self, mut answer: reqwest::Response) -> Option<Outcome> {
-        let status = answer.status().as_u16();
-        let retry_after = retry_after(answer.headers(), self.clock.now_ms());
-        let mut body = Vec::new();
-        loop {
-            match answer.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_ANSWER_BYTES => body.extend_from_slice(&chunk),
-                Ok(None) => return Some(answer::outcome(status, retry_after, &body)),
-                // That it was done stands in the status.
-                Ok(Some(_)) | Err(_) if (200..300).contains(&status) => return Some(Outcome::Sent),
-                Ok(Some(_)) | Err(_) => return None,
-            }
-        }
+    /// `None`: what there is of the answer says nothing. That a message was taken stands in the status.
+    async fn read(&self, answer: reqwest::Response) -> Option<Outcome> {
+        let status = answer.status();
+        let retry_after = http::retry_after(answer.headers(), self.clock.now_ms());
+        let (body, is_whole) = http::body(answer).await;
+        (is_whole || status.is_success()).then(|| answer::outcome(status.as_u16(), retry_after, &body))
     }
-}
-
-/// The `Retry-After` header: seconds, or a date.
-pub(super) fn retry_after(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at_ms = clock::parse_http_date(text)?;
-    Some(Duration::from_millis(u64::try_from(at_ms - now_ms).unwrap_or(0)))
 }
 
 /// A notification to be shown, and data by which the app finds what it is about. One collapse key a kind, since a token
@@ -204,18 +185,5 @@ mod tests {
         assert_eq!(apns["headers"]["apns-expiration"], "1800086400");
         assert_eq!(apns["payload"]["aps"]["badge"], 7);
         assert_eq!(message["android"]["notification"]["notification_count"], 7);
-    }
-
-    #[test]
-    fn a_pause_is_told_in_seconds_or_as_a_date() {
-        let of = |text: &str| {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("a header"))]);
-            retry_after(&headers, 784_111_770_000).map(|wait| wait.as_secs())
-        };
-        assert_eq!(of("60"), Some(60));
-        assert_eq!(of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(7));
-        assert_eq!(of("Sun, 06 Nov 1994 08:49:00 GMT"), Some(0));
-        assert_eq!(of("soon"), None);
-        assert_eq!(retry_after(&HeaderMap::new(), 0), None);
     }
 }

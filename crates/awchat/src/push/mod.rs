@@ -25,6 +25,7 @@ use crate::store::notices::{End, Kind, Pile, Target};
 pub mod decide;
 pub mod fcm;
 mod flights;
+mod http;
 pub mod pace;
 mod telegram;
 pub mod words;
@@ -226,11 +227,7 @@ impl Shared {
 
     async fn telegram_places(&self, lane: &Lane<Telegram>, now_ms: i64) -> usize {
         if lane.circuit(now_ms) == Circuit::HalfOpen {
-            let went = match lane.service.probe().await {
-                telegram::Sent::NoAccess => Went::Auth,
-                telegram::Sent::Unreached | telegram::Sent::Unknown => Went::Failure,
-                _ => Went::Success,
-            };
+            let went = lane.service.probe().await.went();
             lane.record(went, 0, self.clock.now_ms());
         }
         if lane.circuit(self.clock.now_ms()) == Circuit::Closed { TELEGRAM_PLACES } else { 0 }
@@ -309,13 +306,8 @@ impl Shared {
         let Some(sent) = flight.unless_called_back(lane.service.send(&message)).await else {
             return Ok(self.later(0));
         };
-        let went = match sent {
-            fcm::Sent::NoAccess => Went::Auth,
-            fcm::Sent::Unreachable | fcm::Sent::Answered(Outcome::Later { .. }) => Went::Failure,
-            fcm::Sent::Answered(_) => Went::Success,
-        };
         let now_ms = self.clock.now_ms();
-        if lane.record(went, now_ms - started_ms, now_ms) {
+        if lane.record(sent.went(), now_ms - started_ms, now_ms) {
             tracing::warn!("the circuit to FCM opens");
         }
         Ok(match sent {
@@ -366,12 +358,7 @@ impl Shared {
         let sending = lane.service.send(&target.token, words, &pile.conversation, target.is_ticket);
         let Some(sent) = flight.unless_called_back(sending).await else { return Ok(End::Done) };
         let now_ms = self.clock.now_ms();
-        let went = match sent {
-            telegram::Sent::NoAccess => Went::Auth,
-            telegram::Sent::Unreached | telegram::Sent::Unknown => Went::Failure,
-            _ => Went::Success,
-        };
-        if lane.record(went, now_ms - started_ms, now_ms) {
+        if lane.record(sent.went(), now_ms - started_ms, now_ms) {
             tracing::warn!("the circuit to Telegram opens");
         }
         Ok(match sent {

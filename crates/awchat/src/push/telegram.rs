@@ -8,15 +8,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::fcm::retry_after;
+use super::http;
 use super::words::Words;
+use crate::breaker::Outcome as Went;
 use crate::clock::Clock;
 use crate::config::Secret;
 use crate::id::ConversationId;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const LONGEST_ANSWER_BYTES: usize = 64 * 1024;
 /// Where Telegram asks for a pause and does not say how long.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -50,6 +48,17 @@ pub(super) enum Sent {
     Unknown,
 }
 
+impl Sent {
+    /// What it was for the circuit breaker.
+    pub(super) fn went(self) -> Went {
+        match self {
+            Self::NoAccess => Went::Auth,
+            Self::Unreached | Self::Unknown => Went::Failure,
+            _ => Went::Success,
+        }
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body {
@@ -79,12 +88,7 @@ impl Telegram {
         let (Some(send), Some(probe)) = (method("sendMessage"), method("getMe")) else {
             return Err("cannot be used with TELEGRAM_API_URL");
         };
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none());
-        let http = http.build().map_err(|_| "cannot be used: there is no HTTP client")?;
-        Ok(Self { send, probe, app, http, clock })
+        Ok(Self { send, probe, app, http: http::client()?, clock })
     }
 
     /// Sends a message to the user with this Telegram id.
@@ -115,16 +119,10 @@ impl Telegram {
         }
     }
 
-    async fn read(&self, mut answer: reqwest::Response) -> Sent {
+    async fn read(&self, answer: reqwest::Response) -> Sent {
         let status = answer.status().as_u16();
-        let header = retry_after(answer.headers(), self.clock.now_ms());
-        let mut body = Vec::new();
-        while let Ok(Some(chunk)) = answer.chunk().await {
-            if body.len() + chunk.len() > LONGEST_ANSWER_BYTES {
-                break;
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let header = http::retry_after(answer.headers(), self.clock.now_ms());
+        let (body, _) = http::body(answer).await;
         sent(status, header, &body)
     }
 }

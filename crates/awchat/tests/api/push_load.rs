@@ -100,7 +100,7 @@ async fn a_fan_out_survives_kills_fcm_at_least_once_and_telegram_at_most_once() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_webhook_to_the_push_it_takes_less_than_a_second() {
-    let (per_second, count) = (cut(100, 20), cut(3_000, 200));
+    let (per_second, count) = (cut(100, 20), cut(400, 200));
     let world = World::with_phones(&[], true).await;
     let phones = world.sandbox.phones();
     let mut chats = Vec::new();

@@ -293,7 +293,7 @@ async fn a_retry_of_a_reply_without_a_key_is_the_same_message_after_a_502_and_an
     world.sandbox.fault(once(Kind::ResetBeforeApply));
     let says = async || world.while_time_goes_by(ada.post(&reply_to(&ticket), json!({ "body": "ok" }))).await;
     unavailable(says().await);
-    world.pass(Duration::from_secs(4)).await;
+    world.pass(Duration::from_secs(3)).await;
     let sent = says().await.expect(201);
     assert_eq!(world.sandbox.contact_parts(&ticket), ["Hello", "ok"]);
     assert_ne!(says().await.expect(201)["id"], sent["id"]);

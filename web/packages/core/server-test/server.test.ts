@@ -94,17 +94,7 @@ it("what the server refuses is told by its code", async () => {
 it("a server that is killed while it sends has, after its restart, sent each message exactly once", async () => {
   const gate = new Gate(sandbox);
   const secret = randomBytes(32).toString("hex");
-  const server = new Awchat("serve", {
-    INTERCOM_BASE_URL: await gate.start(),
-    INTERCOM_ACCESS_TOKEN: gate.token,
-    INTERCOM_CLIENT_SECRET: randomBytes(32).toString("hex"),
-    INTERCOM_ADMIN_ID: "1",
-    SESSION_JWT_SECRETS: secret,
-    FILE_URL_SECRETS: randomBytes(32).toString("hex"),
-    INTERCOM_TIMEOUT_MS: "2000",
-    SETTLE_MS: "500",
-    BREAKER_OPEN_MS: "500",
-  });
+  const server = new Awchat("serve", await gate.settings(secret));
   try {
     await server.start();
     const chat = client("bob", { serverUrl: server.url, getToken: () => signed(secret, "bob", 60) });

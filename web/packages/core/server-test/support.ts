@@ -1,7 +1,7 @@
 // The real server and its sandbox, as processes of their own.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { createHmac, randomBytes } from "node:crypto";
+import { createHmac, randomBytes, randomUUID } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { type AddressInfo, createServer as createSocket } from "node:net";
@@ -139,9 +139,20 @@ export class Gate {
     });
   }
 
-  async start(): Promise<string> {
+  /** Starts it. The settings of a server that has it in Intercom's place, and does not wait for it for long. */
+  async settings(sessionSecret: string): Promise<Record<string, string>> {
     await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return {
+      INTERCOM_BASE_URL: `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`,
+      INTERCOM_ACCESS_TOKEN: this.token,
+      INTERCOM_CLIENT_SECRET: randomBytes(32).toString("hex"),
+      INTERCOM_ADMIN_ID: "1",
+      SESSION_JWT_SECRETS: sessionSecret,
+      FILE_URL_SECRETS: randomBytes(32).toString("hex"),
+      INTERCOM_TIMEOUT_MS: "2000",
+      SETTLE_MS: "500",
+      BREAKER_OPEN_MS: "500",
+    };
   }
 
   stop(): void {
@@ -153,6 +164,8 @@ export class Gate {
 /** A session token, as the app's own backend signs it. */
 export function signed(secret: string, sub: string, lifeS: number): string {
   const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub, exp: Math.floor(Date.now() / 1000) + lifeS })}`;
+  // With an id of its own: two of one second are two.
+  const claims = { sub, jti: randomUUID(), exp: Math.floor(Date.now() / 1000) + lifeS };
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
   return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
 }

@@ -70,25 +70,23 @@ struct Token {
     until_ms: i64,
 }
 
-/// What is held, at a time.
+/// What is to be done with what is held, at a time.
 enum Now {
-    Fresh(Secret),
-    /// It holds, and it is time for another.
-    Good(Secret),
-    /// There is none, and it is too soon to ask again.
-    Failed(NoToken),
-    Nothing,
+    /// Answer with a token that holds; or there is none, and it is too soon to ask again.
+    Answer(Result<Secret, NoToken>),
+    /// It is time for another token; the one before may still hold.
+    Exchange(Option<Secret>),
 }
 
 impl Held {
     fn at(&self, now_ms: i64) -> Now {
         let failed = self.failed.filter(|(_, until_ms)| now_ms < *until_ms);
         match (&self.token, failed) {
-            (Some(token), _) if now_ms < token.early_ms => Now::Fresh(token.text.clone()),
-            (Some(token), Some(_)) if now_ms < token.until_ms => Now::Fresh(token.text.clone()),
-            (Some(token), None) if now_ms < token.until_ms => Now::Good(token.text.clone()),
-            (_, Some((why, _))) => Now::Failed(why),
-            _ => Now::Nothing,
+            (Some(token), _) if now_ms < token.early_ms => Now::Answer(Ok(token.text.clone())),
+            (Some(token), Some(_)) if now_ms < token.until_ms => Now::Answer(Ok(token.text.clone())),
+            (Some(token), None) if now_ms < token.until_ms => Now::Exchange(Some(token.text.clone())),
+            (_, Some((why, _))) => Now::Answer(Err(why)),
+            _ => Now::Exchange(None),
         }
     }
 }
@@ -148,10 +146,8 @@ impl Account {
     /// [`NoToken`]
     pub async fn token(&self, http: &reqwest::Client) -> Result<Secret, NoToken> {
         let good = match self.held().at(self.clock.now_ms()) {
-            Now::Fresh(token) => return Ok(token),
-            Now::Good(token) => Some(token),
-            Now::Failed(why) => return Err(why),
-            Now::Nothing => None,
+            Now::Answer(answer) => return answer,
+            Now::Exchange(good) => good,
         };
         let _turn = match (self.exchanging.try_lock(), good) {
             (Ok(turn), _) => turn,
@@ -160,10 +156,8 @@ impl Account {
         };
         // Somebody may have done it meanwhile, or have failed.
         let good = match self.held().at(self.clock.now_ms()) {
-            Now::Fresh(token) => return Ok(token),
-            Now::Good(token) => Some(token),
-            Now::Failed(why) => return Err(why),
-            Now::Nothing => None,
+            Now::Answer(answer) => return answer,
+            Now::Exchange(good) => good,
         };
         let exchanged = self.exchange(http).await;
         let mut held = self.held();

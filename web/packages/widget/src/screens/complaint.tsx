@@ -2,15 +2,15 @@
 
 import type { ComplaintCategory } from "@aw-chat/core";
 import { useState } from "preact/hooks";
-import { Await, Empty, Field, Problem } from "../parts.tsx";
+import { Await, Field, Problem } from "../parts.tsx";
 import { useApp, useTask } from "../view.ts";
+import { Thanks } from "./thanks.tsx";
 
 const SHORTEST = 10;
 
 export function Complaint({ chatId }: { chatId?: string }) {
-  const { chat, language, router, announce } = useApp();
+  const { chat, language, announce, config } = useApp();
   const { t } = language;
-  const { config } = useApp();
   const [category, setCategory] = useState<ComplaintCategory | "">("");
   const [description, setDescription] = useState("");
   const [isTried, setTried] = useState(false);
@@ -37,14 +37,7 @@ export function Complaint({ chatId }: { chatId?: string }) {
   }
 
   if (isDone) {
-    return (
-      <Empty icon="end">
-        <p>{t("complain.thanks")}</p>
-        <button class="button main" type="button" onClick={router.back}>
-          {t("complain.done")}
-        </button>
-      </Empty>
-    );
+    return <Thanks icon="end" text={t("complain.thanks")} />;
   }
   return (
     <Await of={config}>

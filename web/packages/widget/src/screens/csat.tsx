@@ -1,13 +1,14 @@
 // A rating, once for each conversation or ticket.
 
 import { useState } from "preact/hooks";
-import { Empty, Field, Icon, Problem } from "../parts.tsx";
+import { Field, Icon, Problem } from "../parts.tsx";
 import { useApp, useTask } from "../view.ts";
+import { Thanks } from "./thanks.tsx";
 
 const STARS = [1, 2, 3, 4, 5];
 
 export function Csat(of: { conversationId?: string; ticketId?: string }) {
-  const { chat, language, router, announce } = useApp();
+  const { chat, language, announce } = useApp();
   const { t } = language;
   const [stars, setStars] = useState(0);
   const [comment, setComment] = useState("");
@@ -27,14 +28,7 @@ export function Csat(of: { conversationId?: string; ticketId?: string }) {
   }
 
   if (isDone) {
-    return (
-      <Empty icon="star">
-        <p>{t("rate.thanks")}</p>
-        <button class="button main" type="button" onClick={router.back}>
-          {t("complain.done")}
-        </button>
-      </Empty>
-    );
+    return <Thanks icon="star" text={t("rate.thanks")} />;
   }
   return (
     <form class="form" onSubmit={submit} noValidate>
