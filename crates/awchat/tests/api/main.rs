@@ -14,6 +14,7 @@ mod delivery;
 mod devices;
 mod docs;
 mod edge;
+mod events;
 mod export;
 mod feedback;
 mod files;
