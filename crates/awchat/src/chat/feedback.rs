@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Chat;
-use super::heads::Head;
 use crate::error::{Error, Result};
 use crate::id::{self, ConversationId, UserId};
 use crate::store::Tx;
@@ -127,10 +126,11 @@ impl Chat {
                 return Ok(Rated::Duplicate);
             }
         }
-        tx.commit().await?;
         for conversation in &rated {
-            self.heads.publish(&conversation.id, Head::from(conversation));
+            tx.number_change(user, &conversation.id, conversation.last_position, now_ms).await?;
         }
+        tx.commit().await?;
+        rated.iter().for_each(|conversation| self.publish(conversation));
         self.work.notify_one();
         Ok(Rated::Stored(Kept { id, replayed: false }))
     }
