@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Chat;
-use super::heads::Head;
 use crate::error::{Error, Result};
 use crate::id::{self, ConversationId, UserId};
 use crate::store::Tx;
@@ -129,7 +128,7 @@ impl Chat {
         }
         tx.commit().await?;
         for conversation in &rated {
-            self.heads.publish(&conversation.id, Head::from(conversation));
+            self.publish(conversation);
         }
         self.work.notify_one();
         Ok(Rated::Stored(Kept { id, replayed: false }))

@@ -11,8 +11,9 @@ use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 use tokio::sync::Notify;
 
+use super::trust::{AsOf, SPREAD, Trust};
 use crate::clock::Clock;
-use crate::id::{ConversationId, UserId};
+use crate::id::{self, ConversationId, UserId};
 use crate::model::State;
 use crate::store::conversations::Conversation;
 
@@ -61,13 +62,20 @@ pub struct Heads(Cache<ConversationId, Arc<Place>, UnitWeighter, DefaultHashBuil
 /// Where one conversation's head stands.
 #[derive(Debug)]
 pub struct Place {
-    head: RwLock<Option<Head>>,
+    known: RwLock<Known>,
     changed: Notify,
     /// When Intercom should be asked about a conversation that is polled, Unix milliseconds.
     ask_ms: AtomicI64,
     /// After how long without news the next time, milliseconds.
     gap_ms: AtomicI64,
     looks: Looks,
+}
+
+/// A head, and when the database was last seen to say no more.
+#[derive(Debug, Default)]
+struct Known {
+    head: Option<Head>,
+    as_of: AsOf,
 }
 
 /// Whether somebody looks at a conversation.
@@ -123,6 +131,13 @@ impl Heads {
         place
     }
 
+    /// Publishes a head that another node tells of, where anybody here wants to know.
+    pub fn hear(&self, id: &ConversationId, head: Head) {
+        if let Some(place) = self.0.get(id) {
+            place.set(head);
+        }
+    }
+
     /// Whether the user looks at the conversation, as [`Place::looks`]; not, where nobody has polled it.
     pub fn looks(&self, user: &UserId, id: &ConversationId) -> (bool, i64, i64) {
         let place = self.0.get(id).filter(|place| place.head().is_some_and(|head| head.user == *user));
@@ -145,7 +160,7 @@ impl Heads {
 impl Place {
     fn empty() -> Self {
         let (ask_ms, gap_ms) = (AtomicI64::new(0), AtomicI64::new(FIRST_GAP_MS));
-        Self { head: RwLock::new(None), changed: Notify::new(), ask_ms, gap_ms, looks: Looks::default() }
+        Self { known: RwLock::default(), changed: Notify::new(), ask_ms, gap_ms, looks: Looks::default() }
     }
 
     /// A poll has come.
@@ -187,15 +202,21 @@ impl Place {
 
     /// The head as it is now; `None` once the conversation is gone.
     pub fn head(&self) -> Option<Head> {
-        self.head.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.read().unwrap_or_else(PoisonError::into_inner).head.clone()
+    }
+
+    /// The head, unless the database may say more by now.
+    pub fn sound(&self, trust: &Trust, now_ms: i64) -> Option<Head> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.head.as_ref().filter(|_| trust.holds(known.as_of, now_ms)).cloned()
     }
 
     /// Sets the head, unless a newer one is here, and wakes who waits.
     pub fn set(&self, head: Head) {
-        let mut current = self.head.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_none_or(|current| current.revision < head.revision) {
-            *current = Some(head);
-            drop(current);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.head.as_ref().is_none_or(|current| current.revision < head.revision) {
+            known.head = Some(head);
+            drop(known);
             // News: the wait begins anew with the next poll.
             self.gap_ms.store(FIRST_GAP_MS, Ordering::Relaxed);
             self.ask_ms.store(0, Ordering::Relaxed);
@@ -203,26 +224,45 @@ impl Place {
         }
     }
 
-    fn clear(&self) {
-        *self.head.write().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Sets the head that was read from the database, whose reading began at `as_of`; the newest that is known.
+    pub fn confirm(&self, head: Head, as_of: AsOf) -> Head {
+        self.set(head.clone());
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.as_of = known.as_of.max(as_of);
+        known.head.clone().unwrap_or(head)
+    }
+
+    /// The conversation is gone, or was never there.
+    pub fn clear(&self) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).head = None;
         self.changed.notify_waiters();
     }
 
-    /// Waits until the head's position is beyond `position`, the conversation is gone, or `wait` is over; the head then.
-    pub async fn beyond(&self, position: i64, wait: Duration, clock: &Clock) -> Option<Head> {
-        let deadline = clock.sleep(wait);
-        tokio::pin!(deadline);
+    /// Waits until the head's position is beyond `position`, the conversation is gone, the head cannot be trusted any
+    /// more, or `wait` is over; the head then.
+    pub async fn beyond(&self, position: i64, wait: Duration, clock: &Clock, trust: &Trust) -> Option<Head> {
+        let mut deadline = Box::pin(clock.sleep(wait));
+        let mut is_shaken = false;
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
+            let (changed, shaken) = (self.changed.notified(), trust.shaken());
+            tokio::pin!(changed, shaken);
             // Registered before looking: a change between the look and the wait is not missed.
             changed.as_mut().enable();
+            shaken.as_mut().enable();
             match self.head() {
                 Some(head) if head.position <= position => {}
                 other => return other,
             }
+            if !is_shaken && self.sound(trust, clock.now_ms()).is_none() {
+                return self.head();
+            }
             tokio::select! {
                 () = &mut changed => {}
+                () = &mut shaken => {
+                    // All who wait are: they do not ask the database all at once.
+                    deadline = Box::pin(clock.sleep(SPREAD.mul_f64(id::chance())));
+                    is_shaken = true;
+                }
                 () = &mut deadline => return self.head(),
             }
         }
@@ -256,7 +296,7 @@ mod tests {
         let place = heads.publish(&id("1"), head(10, 1));
         let waiter = tokio::spawn({
             let clock = clock.clone();
-            async move { place.beyond(10, Duration::from_secs(30), &clock).await }
+            async move { place.beyond(10, Duration::from_secs(30), &clock, &Trust::new(true)).await }
         });
         tokio::task::yield_now().await;
         heads.publish(&id("1"), head(11, 2));
@@ -268,7 +308,7 @@ mod tests {
         let (heads, clock) = (Heads::new(10), Clock::manual(0));
         let place = heads.publish(&id("1"), head(10, 1));
         heads.remove(&id("1"));
-        assert_eq!(place.beyond(10, Duration::from_secs(30), &clock).await, None);
+        assert_eq!(place.beyond(10, Duration::from_secs(30), &clock, &Trust::new(true)).await, None);
     }
 
     #[test]

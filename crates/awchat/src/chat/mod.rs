@@ -13,6 +13,7 @@ use crate::files::Files;
 use crate::id::FileId;
 use crate::intercom::Intercom;
 use crate::intercom::downloads::Downloads;
+use crate::shared::Shared;
 use crate::store::Store;
 use crate::store::devices::Platform;
 
@@ -27,6 +28,7 @@ pub mod followups;
 pub mod heads;
 pub mod journal;
 pub mod mirror;
+mod nodes;
 pub mod notices;
 mod reopening;
 pub mod requests;
@@ -36,6 +38,7 @@ mod simulation;
 pub mod sweep;
 pub mod sync;
 pub mod tickets;
+pub mod trust;
 mod turns;
 pub mod view;
 
@@ -51,6 +54,10 @@ pub struct Chat {
     clock: Clock,
     settings: Settings,
     heads: heads::Heads,
+    /// What heads are worth while other nodes write to the database.
+    trust: trust::Trust,
+    /// Other nodes.
+    shared: Shared,
     turns: turns::Turns,
     requests: requests::Requests,
     /// Owns what goes on after a client has hung up: a message that is being sent is sent to the end.
@@ -87,13 +94,15 @@ pub struct Settings {
 impl Chat {
     /// Puts the domain together.
     pub fn new(
-        store: Store,
+        (store, shared): (Store, Shared),
         intercom: Intercom,
         (files, downloads): (Files, Downloads),
         clock: Clock,
         settings: Settings,
     ) -> Arc<Self> {
         Arc::new(Self {
+            trust: trust::Trust::new(!store.serves_many()),
+            shared,
             store,
             intercom,
             files,

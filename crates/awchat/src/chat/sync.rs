@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use super::heads::Head;
 use super::mirror::{self, Origin, Plan, Put, PutKind, TicketPlan};
 use super::notices::{self, Coming, Told};
 use super::view::{self, Event, Snapshot};
@@ -169,10 +168,13 @@ impl Chat {
     /// Removes a conversation that Intercom no longer has.
     async fn gone(&self, id: &ConversationId) -> Result<()> {
         let mut tx = self.store.begin().await?;
+        let mirrored = tx.mirrored(id).await?;
         tx.give_up_conversation(id).await?;
         tx.delete_conversation(id).await?;
         tx.commit().await?;
-        self.heads.remove(id);
+        if let Some(Conversation { user, .. }) = &mirrored {
+            self.forget(id, user);
+        }
         Ok(())
     }
 
@@ -217,7 +219,7 @@ impl Chat {
             self.ring_push();
         }
         if !changed.hidden {
-            self.heads.publish(&snapshot.id, Head::from(&changed));
+            self.publish(&changed);
         }
         self.work.notify_one();
         Ok(Applied::Changed { ask })

@@ -30,6 +30,7 @@ mod process;
 mod push;
 mod push_answers;
 mod push_load;
+mod redis;
 mod sending;
 mod sweep;
 mod ticket_messages;
