@@ -241,6 +241,7 @@ impl Place {
     /// Waits until the head's position is beyond `position`, the conversation is gone, the head cannot be trusted any
     /// more, or `wait` is over; the head then.
     pub async fn beyond(&self, position: i64, wait: Duration, clock: &Clock, trust: &Trust) -> Option<Head> {
+        let until_ms = clock.now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
         let mut deadline = Box::pin(clock.sleep(wait));
         let mut is_shaken = false;
         loop {
@@ -258,9 +259,11 @@ impl Place {
             }
             tokio::select! {
                 () = &mut changed => {}
-                () = &mut shaken => {
+                () = &mut shaken, if !is_shaken => {
                     // All who wait are: they do not ask the database all at once.
-                    deadline = Box::pin(clock.sleep(SPREAD.mul_f64(id::chance())));
+                    let left_ms = u64::try_from(until_ms.saturating_sub(clock.now_ms())).unwrap_or(0);
+                    let soon = SPREAD.mul_f64(id::chance()).min(Duration::from_millis(left_ms));
+                    deadline = Box::pin(clock.sleep(soon));
                     is_shaken = true;
                 }
                 () = &mut deadline => return self.head(),

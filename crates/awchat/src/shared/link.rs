@@ -20,6 +20,8 @@ const ANSWER: Duration = Duration::from_millis(250);
 const CONNECT: Duration = Duration::from_secs(1);
 /// The pause after a connection that could not be made.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often a connection that nobody uses is tried.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long an open circuit rests before Redis is tried again; up to six times that, if it fails again.
 const OPEN: Duration = Duration::from_secs(1);
 
@@ -111,7 +113,10 @@ impl Link {
                     // Registered before looking: a connection that breaks in between is not missed.
                     let broken = self.broken.notified();
                     if self.is_up() {
-                        broken.await;
+                        tokio::select! {
+                            () = broken => {}
+                            () = self.clock.sleep(LOOK) => drop(self.call(ping).await),
+                        }
                         continue;
                     }
                     if self.connect().await {
@@ -159,9 +164,8 @@ impl Link {
             return false;
         }
         let connection = self.connection.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(mut connection) = connection else { return false };
-        let ping = redis::cmd("PING");
-        matches!(tokio::time::timeout(ANSWER, ping.exec_async(&mut connection)).await, Ok(Ok(())))
+        let Some(connection) = connection else { return false };
+        matches!(tokio::time::timeout(ANSWER, ping(connection)).await, Ok(Ok(())))
     }
 
     fn hang_up(&self) {
@@ -172,6 +176,10 @@ impl Link {
     fn with<T>(&self, ask: impl FnOnce(&mut Breaker) -> T) -> T {
         ask(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+async fn ping(mut connection: MultiplexedConnection) -> RedisResult<()> {
+    redis::cmd("PING").exec_async(&mut connection).await
 }
 
 /// Of an error its kind alone: its words can hold an address, or what was asked.

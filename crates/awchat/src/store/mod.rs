@@ -15,6 +15,7 @@ use sqlx::{Any, AnyPool, Connection, Transaction};
 
 use crate::error::{Error, Result};
 
+pub mod backup;
 pub mod contacts;
 pub mod conversations;
 pub mod devices;
