@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests live in real time, and own what they spawn")]
 
 mod admin;
+mod backup;
 mod child;
 mod clients;
 mod config;
