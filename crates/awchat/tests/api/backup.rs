@@ -68,7 +68,7 @@ async fn a_backup_under_load_brings_all_back_and_sends_nothing_twice() {
     server.sandbox.fault(
         Fault::new(Kind::Hang { ms: 20_000, applied: false }).on("POST", &format!("/conversations/{lost}/reply")),
     );
-    server.sandbox.fault(Fault::new(Kind::Slow { ms: 150 }).on("POST", "/reply"));
+    server.sandbox.fault(Fault::new(Kind::Slow { ms: 150 }).on("POST", "*/reply"));
     let stop = Arc::new(AtomicBool::new(false));
     let load: Vec<_> = (0..USERS)
         .map(|n| tokio::spawn(writes(server.user(&format!("user-{n}")), chats[n].clone(), Arc::clone(&stop))))
