@@ -3,7 +3,7 @@
 //! Everything that depends on time takes a [`Clock`], so that a test advances it instead of sleeping.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
@@ -15,14 +15,16 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System,
+    /// The machine's, and when this was made.
+    System(Instant),
     Manual(Arc<watch::Sender<i64>>),
 }
 
 impl Clock {
     /// The machine's clock.
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the time")]
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(Source::System(Instant::now()))
     }
 
     /// A clock that stands at `now_ms` until [`Clock::advance`] moves it.
@@ -34,7 +36,7 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the time")]
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
-            Source::System => SystemTime::now()
+            Source::System(_) => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
             Source::Manual(now) => *now.borrow(),
@@ -46,11 +48,20 @@ impl Clock {
         self.now_ms().div_euclid(1000)
     }
 
+    /// Milliseconds since some moment, by a clock that nobody sets: for how long something took.
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the time")]
+    pub fn ticks_ms(&self) -> i64 {
+        match &self.0 {
+            Source::System(made) => i64::try_from(made.elapsed().as_millis()).unwrap_or(i64::MAX),
+            Source::Manual(now) => *now.borrow(),
+        }
+    }
+
     /// Waits until `duration` has passed on this clock.
     #[expect(clippy::disallowed_methods, reason = "the one place that waits")]
     pub async fn sleep(&self, duration: Duration) {
         match &self.0 {
-            Source::System => tokio::time::sleep(duration).await,
+            Source::System(_) => tokio::time::sleep(duration).await,
             Source::Manual(now) => {
                 let wait_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
                 let until = self.now_ms().saturating_add(wait_ms);
@@ -67,7 +78,7 @@ impl Clock {
     /// On the system clock: a program that tries to set it is wrong.
     pub fn advance(&self, by_ms: i64) {
         match &self.0 {
-            Source::System => panic!("the system clock cannot be advanced"),
+            Source::System(_) => panic!("the system clock cannot be advanced"),
             Source::Manual(now) => now.send_modify(|now| *now += by_ms),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::Settings;
+use crate::clock::Clock;
 use crate::exchange::{Answer, Reply, Request};
 use crate::faults::Rules;
 use crate::openapi::Document;
@@ -42,6 +43,7 @@ pub struct Call {
 pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) url: String,
+    pub(crate) clock: Clock,
     pub(crate) document: Option<Arc<Document>>,
     pub(crate) hooks: Hooks,
     pub(crate) client: reqwest::Client,
@@ -79,11 +81,13 @@ impl Core {
     pub(crate) fn new(settings: Settings, url: String, document: Option<Arc<Document>>) -> reqwest::Result<Self> {
         // A proxy from the environment must not see what goes over loopback.
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+        let clock = Clock::of_machine();
         Ok(Self {
             world: Mutex::new(World::new(&settings, &url)),
-            network: Arc::new(Network::new(&settings, &url)),
+            network: Arc::new(Network::new(&settings, &url, clock.clone())),
             settings,
             url,
+            clock,
             document,
             hooks: Hooks::new(),
             client,
@@ -106,7 +110,7 @@ impl Core {
     /// Runs a change of the world (or a look at it), and sends what comes of it.
     pub(crate) fn change<T>(self: &Arc<Self>, act: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.now_ms = now_ms();
+        world.now_ms = self.clock.now_ms();
         let result = act(&mut world);
         let now_ms = world.now_ms;
         // Still under the lock, so that notifications queue up in the order of the changes.
@@ -240,12 +244,12 @@ impl Core {
         self.rate_limited()
             .with("x-ratelimit-limit", self.settings.rate_limit_per_10s.to_string())
             .with("x-ratelimit-remaining", "0")
-            .with("x-ratelimit-reset", (now_ms().div_euclid(1000) + seconds).to_string())
+            .with("x-ratelimit-reset", (self.clock.now_s() + seconds).to_string())
     }
 
     /// Counts a call: what remains in this window of ten seconds (None: nothing was left), and when it ends, in Unix seconds.
     fn count(&self) -> (Option<u32>, i64) {
-        let window = now_ms().div_euclid(1000 * WINDOW_S);
+        let window = self.clock.now_s().div_euclid(WINDOW_S);
         let mut log = self.log();
         if log.window != window {
             (log.window, log.used) = (window, 0);
@@ -258,7 +262,7 @@ impl Core {
     pub(crate) fn log_call(&self, request: &Request) -> Entry {
         let mut log = self.log();
         let (method, path, body) = (request.method.clone(), request.path.clone(), request.body.clone());
-        log.calls.push_back(Call { at_ms: now_ms(), method, path, status: None, body });
+        log.calls.push_back(Call { at_ms: self.clock.now_ms(), method, path, status: None, body });
         if log.calls.len() > REMEMBERED {
             log.calls.pop_front();
             log.first += 1;
@@ -306,9 +310,4 @@ fn accepts_json(request: &Request) -> bool {
     accept
         .split(',')
         .any(|kind| matches!(kind.split(';').next().map(str::trim), Some("application/json" | "application/*" | "*/*")))
-}
-
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

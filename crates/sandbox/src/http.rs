@@ -102,7 +102,8 @@ async fn respond(core: Arc<Core>, request: hyper::Request<Incoming>) -> Result<h
         core.add_violations(official::violations(core.document.as_ref(), &request));
         let answer = call(&core, None, request, plan).await?;
         core.log_answer(entry, answer.status);
-        return respond_with(answer.with("intercom-version", VERSION), truncated);
+        let answer = answer.with("date", core.clock.date()).with("intercom-version", VERSION);
+        return respond_with(answer, truncated);
     };
     respond_with(call(&core, Some(service), request, plan).await?, truncated)
 }

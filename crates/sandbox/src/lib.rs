@@ -3,6 +3,7 @@
 //!
 //! It is written from the facts about them alone and knows nothing of the server that calls them.
 
+mod clock;
 mod control;
 mod core;
 mod exchange;
@@ -82,6 +83,16 @@ impl Sandbox {
     #[must_use]
     pub fn phones(&self) -> Phones {
         Phones::new(Arc::clone(&self.core.network))
+    }
+}
+
+/// Time.
+impl Sandbox {
+    /// Goes by this clock, in Unix milliseconds, instead of the machine's: what happens is dated by it, answers say so, tokens end
+    /// by it, and limits are counted by it. What waits or hangs still does so by the machine's.
+    pub fn go_by(&self, now_ms: impl Fn() -> i64 + Send + Sync + 'static) {
+        self.core.clock.go_by(now_ms);
+        self.core.network.start_counting();
     }
 }
 
@@ -276,7 +287,7 @@ impl Sandbox {
     /// The envelope of a notification with any topic and item, to be changed and sent with [`Sandbox::send_raw_webhook`].
     #[must_use]
     pub fn notification(&self, topic: &str, item: Value) -> Value {
-        webhooks::envelope(&self.core.settings.app_id, topic, item, crate::core::now_ms().div_euclid(1000))
+        webhooks::envelope(&self.core.settings.app_id, topic, item, self.core.clock.now_s())
     }
 
     /// Sends raw bytes to the receiver and returns its status, 0 when it gave none. Without a signature the body is signed
@@ -290,7 +301,7 @@ impl Sandbox {
 
     /// Sends a `ping`, whose id is null, and returns the receiver's status, 0 when it gave none.
     pub async fn ping(&self) -> u16 {
-        let body = webhooks::ping(&self.core.settings.app_id, crate::core::now_ms().div_euclid(1000));
+        let body = webhooks::ping(&self.core.settings.app_id, self.core.clock.now_s());
         self.send_raw_webhook(body.to_string().as_bytes(), None).await
     }
 

@@ -113,8 +113,9 @@ impl Draft {
         hex::encode(digest.finalize())
     }
 
-    /// The row of its first attempt.
-    pub(super) fn row(&self, now_ms: i64) -> Result<Outbound> {
+    /// The row of its first attempt. `behind_ms`: how far Intercom's clock may be behind ours, since Intercom's times are
+    /// held against when it was made.
+    pub(super) fn row(&self, now_ms: i64, behind_ms: i64) -> Result<Outbound> {
         Ok(Outbound {
             id: id::random(),
             user: self.user.clone(),
@@ -134,7 +135,7 @@ impl Draft {
             settle_until_ms: 0,
             part_id: None,
             response: None,
-            created_ms: now_ms,
+            created_ms: now_ms - behind_ms,
         })
     }
 }

@@ -171,7 +171,7 @@ impl Chat {
 
     /// A note has no key at Intercom either: a second attempt looks whether the first has come.
     async fn note_once(&self, id: &ConversationId, text: &str, job: &Job) -> Result<()> {
-        let since_s = job.created_ms.div_euclid(1000) - CLOCK_DIFFERENCE_S;
+        let since_s = (job.created_ms - self.intercom.behind_ms()).div_euclid(1000) - CLOCK_DIFFERENCE_S;
         let is_it = |html: &str| view::normalised_html(html) == view::normalised_text(text);
         if job.attempt > 1 && self.intercom.has_note(id, since_s, is_it).await? {
             return Ok(());

@@ -24,7 +24,7 @@ pub use ticket::{TicketPlan, plan_ticket};
 pub enum Origin {
     /// A webhook: a hint, however old.
     Webhook,
-    /// Intercom's answer to a question asked at this time, Unix milliseconds.
+    /// Intercom's answer to a question asked at this time by Intercom's clock, Unix milliseconds, or later.
     Answer {
         /// When the question was asked.
         asked_ms: i64,
@@ -304,7 +304,7 @@ fn as_written(seen: &Seen, row: &Outbound) -> Message {
     Message { body, html, attachments, ..seen.message.clone() }
 }
 
-/// How far Intercom's clock may be behind ours when a message is looked for.
+/// How far Intercom's clocks may be apart when a message is looked for.
 const CLOCK_DIFFERENCE_S: i64 = 5;
 
 #[cfg(test)]

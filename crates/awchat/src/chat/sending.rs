@@ -176,7 +176,7 @@ impl Chat {
                 Begun::Not(row) => return self.tell(row).await,
             },
             (None, Ok(contact)) => {
-                let row = draft.row(self.clock.now_ms())?;
+                let row = draft.row(self.clock.now_ms(), self.intercom.behind_ms())?;
                 if !self.requests.take_on(identity, &row.id, false) {
                     return Ok(Outcome::Unavailable { retry_after_s: 1 });
                 }
@@ -383,23 +383,27 @@ impl Chat {
 
     /// The request itself; its effect is in the mirror when this returns.
     async fn post(&self, row: &Outbound, contact: &ContactId) -> Result<(), CallError> {
-        let asked_ms = self.clock.now_ms();
+        let asked = self.clock.ticks_ms();
         let of = Some(row.id.clone());
         let urls = if files_of(row).is_folded { Vec::new() } else { self.urls(row) };
         let applied = match &row.conversation {
             Some(ticket) if row.kind == Kind::TicketReply => {
                 let part = self.intercom.reply_to_ticket(ticket, contact, &row.body, &urls).await?;
                 match view::ticket::replied(ticket, &part) {
-                    Some(snapshot) => self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await,
+                    Some(snapshot) => {
+                        let asked_ms = self.intercom.time_at(asked);
+                        self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await
+                    }
                     None => return Err(CallError::Ambiguous { answered: true }),
                 }
             }
             Some(conversation) => {
                 let answer = self.intercom.reply(conversation, contact, &row.body, &urls).await?;
-                self.apply_answer(&answer, asked_ms, of).await
+                self.apply_answer(&answer, self.intercom.time_at(asked), of).await
             }
             None => {
                 let created = self.intercom.create(contact, &row.body, &urls).await?;
+                let asked_ms = self.intercom.time_at(asked);
                 let name = opening(row).ok().and_then(|opening| opening.profile.name);
                 let snapshot = view::opened(created, contact, name, &row.body, asked_ms.div_euclid(1000));
                 self.apply(&snapshot, &Origin::Answer { asked_ms, of }).await

@@ -54,8 +54,8 @@ impl Kind {
 const OVERLAP_S: i64 = 300;
 /// No search has more pages than this: 150,000 conversations.
 const MAX_PAGES: usize = 1_000;
-/// How far apart the two clocks may be where seconds are compared with milliseconds.
-const CLOCK_DIFFERENCE_MS: i64 = 500;
+/// How far apart the clocks of two machines of Intercom's may be.
+const CLOCK_DIFFERENCE_MS: i64 = 250;
 /// What is read of a user's history before the first list is answered; the rest follows.
 const AT_ONCE: usize = 10;
 const AT_ONCE_TIME: Duration = Duration::from_secs(4);
@@ -287,7 +287,7 @@ fn changed_at(found: &Snapshot) -> i64 {
 }
 
 /// Whether nothing can have happened up to `updated_at` that is not here: what is here (up to `whole_at`) was asked for
-/// when that second was over.
+/// when that second was over. All by Intercom's clock.
 pub(super) fn is_whole(whole_at: i64, whole_ms: i64, updated_at: i64) -> bool {
     let second_over_ms = (updated_at + 1) * 1000 + CLOCK_DIFFERENCE_MS;
     updated_at <= whole_at && whole_ms >= second_over_ms

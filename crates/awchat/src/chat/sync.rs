@@ -113,7 +113,7 @@ impl Chat {
     pub async fn refresh(&self, id: &ConversationId, class: Class) -> Result<Applied> {
         // One at a time: answers that overtake each other could not be told apart within a second.
         let _turn = self.turns.take(&format!("refresh {id}")).await;
-        let asked_ms = self.clock.now_ms();
+        let asked = self.clock.ticks_ms();
         let found = self.intercom.conversation(id, class).await?;
         let conversation = found.as_ref().and_then(view::snapshot);
         if found.is_some() && conversation.is_none() {
@@ -139,7 +139,7 @@ impl Chat {
                 return Ok(Applied::Unchanged);
             }
         };
-        self.apply(&snapshot, &Origin::Answer { asked_ms, of: None }).await
+        self.apply(&snapshot, &Origin::Answer { asked_ms: self.intercom.time_at(asked), of: None }).await
     }
 
     /// The workspace's states, where the ticket does not name those that it can have. A workspace that does not tell
@@ -154,7 +154,8 @@ impl Chat {
         }
     }
 
-    /// Applies a conversation that Intercom answered with. `of`: the journal's row whose message it holds.
+    /// Applies a conversation that Intercom answered with. `asked_ms`: as in [`Origin::Answer`]; `of`: the journal's row whose
+    /// message it holds.
     pub async fn apply_answer(
         &self,
         conversation: &wire::Conversation,

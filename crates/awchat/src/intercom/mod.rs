@@ -21,6 +21,7 @@ pub mod budget;
 pub mod contacts;
 pub mod conversations;
 pub mod downloads;
+pub mod offset;
 mod retry;
 mod send;
 pub mod signature;
@@ -31,6 +32,7 @@ pub mod wire;
 
 pub use crate::breaker::{Circuit, Reason};
 pub use budget::Class;
+use offset::Offset;
 
 const VERSION: HeaderName = HeaderName::from_static("intercom-version");
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +40,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter than load balancers keep a silent connection: a write on one that is just being closed would be ambiguous.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 const KNOWN_TAGS: usize = 1_000;
+/// How far Intercom's clock is believed to be behind ours at most before it has told us.
+const UNKNOWN_OFFSET_MS: i64 = 500;
+/// No clock of ours is so far ahead and still trusted: webhooks and tokens would be refused.
+const MOST_BEHIND_MS: i64 = 300_000;
 
 /// How to reach one Intercom workspace.
 #[derive(Clone)]
@@ -71,11 +77,13 @@ struct Shared {
     ticket_states: Mutex<tickets::KnownStates>,
 }
 
-/// What decides whether a call may go.
+/// What decides whether a call may go, and what answers have told.
 struct Guard {
     breaker: Breaker,
     budget: budget::Budget,
     retries: retry::Retries,
+    /// Where Intercom's clock stands.
+    offset: Offset,
 }
 
 struct Bulkheads {
@@ -193,6 +201,7 @@ impl Intercom {
             breaker: Breaker::new(settings.breaker_open),
             budget: budget::Budget::default(),
             retries: retry::Retries::default(),
+            offset: Offset::default(),
         };
         let bulkheads = Bulkheads { writes: Semaphore::new(32), reads: Semaphore::new(16), sweeps: Semaphore::new(4) };
         let (guard, opened, tags) = (Mutex::new(guard), Notify::new(), Cache::new(KNOWN_TAGS));
@@ -222,6 +231,20 @@ impl Intercom {
         let now_ms = self.0.clock.now_ms();
         let mut guard = self.guard();
         Status { circuit: guard.breaker.circuit(now_ms), budget_left: guard.budget.left(now_ms) }
+    }
+
+    /// What Intercom's clock showed at these [`Clock::ticks_ms`] at the earliest, Unix milliseconds; of a question that it
+    /// has answered: no later than when it was answered. No I/O.
+    pub fn time_at(&self, ticks_ms: i64) -> i64 {
+        self.guard().offset.time_at(ticks_ms).unwrap_or_else(|| {
+            let ago_ms = self.0.clock.ticks_ms() - ticks_ms;
+            self.0.clock.now_ms() - ago_ms - UNKNOWN_OFFSET_MS
+        })
+    }
+
+    /// How far Intercom's clock may be behind ours, in milliseconds. No I/O.
+    pub fn behind_ms(&self) -> i64 {
+        (self.0.clock.now_ms() - self.time_at(self.0.clock.ticks_ms())).clamp(0, MOST_BEHIND_MS)
     }
 
     /// Whether a write would be let out now, so that a request can be refused before anything is stored. No I/O.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LINK, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LINK, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use super::budget::{Class, Seen};
 use super::retry::Attempted;
 use super::{CallError, Intercom, NotApplied, READ_TIMEOUT, wire};
 use crate::breaker::Outcome;
-use crate::id;
+use crate::{clock, id};
 
 /// How long a call waits for its turn.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
@@ -159,6 +159,7 @@ impl Intercom {
     }
 
     async fn exchange(&self, call: &Call) -> Exchange {
+        let sent_ms = self.0.clock.ticks_ms();
         let mut request = self.0.http.request(call.method.clone(), call.url.clone()).timeout(self.timeout(call));
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
@@ -169,6 +170,9 @@ impl Intercom {
             Err(_) => return Exchange::Broken { answered: false },
         };
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        if let Some(date_ms) = headers.get(DATE).and_then(|date| clock::parse_http_date(date.to_str().ok()?)) {
+            self.guard().offset.learn(sent_ms, self.0.clock.ticks_ms(), date_ms);
+        }
         let mut body = Vec::new();
         loop {
             match response.chunk().await {

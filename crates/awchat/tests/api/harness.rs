@@ -43,7 +43,7 @@ pub(crate) struct World {
 /// How a world differs from the usual one: settings by name.
 pub(crate) type Settings<'a> = &'a [(&'a str, &'a str)];
 
-/// A world whose clock stands still and whose worker works when told to ([`World::work`]).
+/// A world whose clock stands still, at Intercom too, and whose worker works when told to ([`World::work`]).
 pub(crate) async fn world() -> World {
     World::begin(&[], false).await
 }
@@ -66,17 +66,14 @@ impl World {
         Self::begin_in(folder, sandbox, settings, live).await
     }
 
-    /// A world with telephones and a bot, which go by the world's clock.
+    /// A world with telephones and a bot.
     pub(crate) async fn with_phones(settings: Settings<'_>, live: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
         let sandbox = self::intercom(Default::default()).await;
         let phones = phone_settings(&sandbox, folder.path());
         let phones = phones.iter().map(|(name, value)| (*name, value.as_str()));
         let settings: Vec<_> = settings.iter().copied().chain(phones).collect();
-        let world = Self::begin_in(folder, sandbox, &settings, live).await;
-        let clock = world.clock.clone();
-        world.sandbox.phones().go_by(move || clock.now_ms());
-        world
+        Self::begin_in(folder, sandbox, &settings, live).await
     }
 
     async fn begin_in(folder: tempfile::TempDir, sandbox: Sandbox, settings: Settings<'_>, live: bool) -> Self {
@@ -86,6 +83,10 @@ impl World {
         let settings: Vec<_> = settings.iter().copied().chain([("SERVER_URL", url.as_str())]).collect();
         let config = config(&settings, &sandbox, &database);
         let clock = if live { Clock::system() } else { Clock::manual(Clock::system().now_ms()) };
+        if !live {
+            let clock = clock.clone();
+            sandbox.go_by(move || clock.now_ms());
+        }
         let app = App::open(config, clock.clone()).await.expect("the server opens its database");
         sandbox.send_webhooks_to(format!("{url}/webhooks/intercom"));
         let shutdown = CancellationToken::new();

@@ -391,6 +391,7 @@ async fn a_mini_app_gets_a_session_for_its_telegram_user() {
     world.operator().replies(&chat, "1").await;
     world.work().await;
     assert_eq!(world.sandbox.phones().chat(42).len(), 1);
+    let now_s = world.clock.now_s();
     for bad in
         [data(now_s - 3_601), data(now_s + 61), InitData::of(42, now_s).sign_with_hash_alone("1:other"), String::new()]
     {

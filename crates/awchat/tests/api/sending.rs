@@ -337,6 +337,21 @@ async fn a_message_whose_answer_is_lost_is_found_at_once_and_is_one_message() {
 }
 
 #[tokio::test]
+async fn a_message_whose_answer_is_lost_is_found_when_our_clock_is_wrong() {
+    for ahead_ms in [-20_000, 20_000] {
+        let world = short().await;
+        let intercom = world.clock.clone();
+        world.sandbox.go_by(move || intercom.now_ms() - ahead_ms);
+        let talk = Talk::begin(&world).await;
+        world.sandbox.fault(once(Kind::LostAnswer));
+        let first = talk.says_at_once("k", "Sent?").await;
+        assert_eq!((first.status, talk.posts()), (201, 1), "ahead by {ahead_ms} ms: {}", first.text);
+        world.work().await;
+        assert_eq!(talk.shown().await, ["Hello", "Sent?"], "ahead by {ahead_ms} ms");
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_cannot_be_looked_for_at_once_is_found_by_the_retry_or_by_the_server() {
     for retry_finds in [true, false] {
         let world = world().await;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use awchat::id::ConversationId;
+use awchat::intercom::Class;
 use sandbox::{Fault, Kind};
 use serde_json::json;
 
@@ -151,4 +153,33 @@ async fn a_watched_conversation_without_news_is_asked_about_rarely() {
     }
     assert_eq!(bodies(&ada.polls(&chat, since).await), ["lost"]);
     assert_eq!(world.app.chat.repairs(), 1);
+}
+
+#[tokio::test]
+async fn what_a_clock_says_that_was_set_wrong_hides_nothing_from_the_sweep() {
+    for ahead_ms in [-10_000, 10_000] {
+        let world = world().await;
+        let intercom = world.clock.clone();
+        world.sandbox.go_by(move || intercom.now_ms() - ahead_ms);
+        let ada = world.user("ada");
+        let chat = ada.opens("Hello").await;
+        world.work().await;
+        world.sweeps().await;
+        // Nobody tells of the second message, which comes in the second in which the first was asked about.
+        world.operator().replies(&chat, "told of").await;
+        world
+            .app
+            .chat
+            .refresh(&ConversationId::parse(&chat).expect("an id"), Class::Refresh)
+            .await
+            .expect("Intercom answers");
+        world.sandbox.fault(Fault::new(Kind::Drop));
+        world.operator().replies(&chat, "lost").await;
+        world.pass(Duration::from_secs(3)).await;
+        world.sweeps().await;
+        assert_eq!(bodies(&ada.reads(&chat).await), ["Hello", "told of", "lost"], "ahead by {ahead_ms} ms");
+        world.sandbox.forget_calls();
+        world.pass(Duration::from_secs(3)).await;
+        assert_eq!(world.sweeps().await, 0, "whole, it is not asked about again; ahead by {ahead_ms} ms");
+    }
 }

@@ -84,12 +84,6 @@ impl Phones {
     pub fn bot_token(&self) -> String {
         self.network.look(|state| state.telegram.bot_token.clone())
     }
-
-    /// Goes by this clock, in Unix milliseconds, instead of the machine's: tokens end by it, and limits are counted by it. Hanging
-    /// connections still hang by the machine's.
-    pub fn go_by(&self, now_ms: impl Fn() -> i64 + Send + Sync + 'static) {
-        self.network.go_by(Arc::new(now_ms));
-    }
 }
 
 /// Looking.

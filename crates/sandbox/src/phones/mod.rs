@@ -13,7 +13,7 @@ mod screen;
 mod state;
 mod telegram;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) use handle::PhoneAct;
 pub use handle::Phones;
@@ -25,20 +25,19 @@ pub use screen::{Platform, Registration, Shown};
 pub use state::{Counts, Sent, Service};
 pub use telegram::{ChatState, Message};
 
+use crate::clock::Clock;
 use crate::exchange::{Reply, Request};
 use state::State;
-
-type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Both ways to people, and the clock they go by.
 pub(crate) struct Network {
     state: Mutex<State>,
-    clock: Mutex<Clock>,
+    clock: Clock,
 }
 
 impl Network {
-    pub(crate) fn new(settings: &crate::Settings, base_url: &str) -> Self {
-        Self { state: Mutex::new(State::new(settings, base_url)), clock: Mutex::new(Arc::new(crate::core::now_ms)) }
+    pub(crate) fn new(settings: &crate::Settings, base_url: &str, clock: Clock) -> Self {
+        Self { state: Mutex::new(State::new(settings, base_url)), clock }
     }
 
     /// Looks at the state, or changes it.
@@ -48,12 +47,11 @@ impl Network {
 
     /// Unix milliseconds on the clock these services go by.
     pub(crate) fn now_ms(&self) -> i64 {
-        let clock = Arc::clone(&self.clock.lock().unwrap_or_else(PoisonError::into_inner));
-        clock()
+        self.clock.now_ms()
     }
 
-    fn go_by(&self, clock: Clock) {
-        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
+    /// The clock is another: what was counted by the old one says nothing.
+    pub(crate) fn start_counting(&self) {
         self.look(|state| state.telegram.start_counting());
     }
 

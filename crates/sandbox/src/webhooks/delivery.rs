@@ -179,13 +179,13 @@ impl Hooks {
         };
         let Some(url) = url else { return };
         if disabled {
-            return self.record(&notification, None, Some("disabled"), crate::core::now_ms());
+            return self.record(&notification, None, Some("disabled"), core.clock.now_ms());
         }
         let body = notification.envelope.to_string().into_bytes();
         let secret =
             if notification.note == Some("forged") { "an attacker's guess" } else { &core.settings.client_secret };
         let status = post(core, &url, body.clone(), Some(&signature(secret, &body))).await;
-        self.record(&notification, status, notification.note, crate::core::now_ms());
+        self.record(&notification, status, notification.note, core.clock.now_ms());
         match status {
             Some(200..=299) => {}
             Some(410) => self.state().disabled = true,

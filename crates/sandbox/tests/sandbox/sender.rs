@@ -37,7 +37,7 @@ pub(crate) async fn sender_without_token() -> Sender {
     let phones = sandbox.phones();
     let now_ms = Arc::new(AtomicI64::new(START_MS));
     let clock = Arc::clone(&now_ms);
-    phones.go_by(move || clock.load(Ordering::SeqCst));
+    sandbox.go_by(move || clock.load(Ordering::SeqCst));
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().expect("a client");
     Sender { sandbox, phones, token: String::new(), now_ms, client }
 }

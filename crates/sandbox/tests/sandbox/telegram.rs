@@ -175,7 +175,7 @@ async fn another_clock_counts_anew() {
     let sender = sender().await;
     let body = json!({ "chat_id": 42, "text": "Hello" });
     assert_eq!(sender.tell(&body).await.status, 200);
-    sender.phones.go_by(|| START_MS - 3_600_000);
+    sender.sandbox.go_by(|| START_MS - 3_600_000);
     assert_eq!(sender.tell(&body).await.status, 200);
     sender.stop().await;
 }

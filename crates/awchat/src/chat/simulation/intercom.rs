@@ -296,7 +296,9 @@ impl Chat {
                     return nothing;
                 }
                 let answer = answer.wait(time, timeout_ms).await.flatten();
+                let date_ms = world.intercom_s() * 1000;
                 time.sleep(back_ms).await;
+                self.learn(time.now_ms() - there_ms - back_ms, date_ms);
                 answer.ok_or(CallError::Rejected { status: 404, code: String::new() })
             }
             Fate::Refused => {
@@ -361,6 +363,20 @@ impl Chat {
         .await
     }
 
+    /// An answer has come in, to a question of then, dated so.
+    fn learn(&self, sent_ms: i64, date_ms: i64) {
+        self.memory.offset.borrow_mut().learn(sent_ms, self.world.time.now_ms(), date_ms);
+    }
+
+    /// What Intercom's clock showed at the earliest: nothing sets the clock that ticks were read from.
+    pub(super) fn intercom_ms(&self, ticks_ms: i64) -> i64 {
+        self.memory.offset.borrow().time_at(ticks_ms).unwrap_or(ticks_ms)
+    }
+
+    pub(super) fn behind_ms(&self) -> i64 {
+        (self.now_ms() - self.intercom_ms(self.world.time.now_ms())).max(0)
+    }
+
     async fn read<T>(&self, read: impl FnOnce(&Intercom) -> T) -> Result<T, CallError> {
         let time = &self.world.time;
         if self.world.storm(20_000) {
@@ -371,10 +387,13 @@ impl Chat {
             time.sleep(20).await;
             return Err(CallError::NotApplied { reason: NotApplied::Throttled, retry_after: None });
         }
+        let sent_ms = time.now_ms();
         time.sleep(time.between(5, 200)).await;
         let read = read(&self.world.intercom.borrow());
+        let date_ms = self.world.intercom_s() * 1000;
         let slow = self.world.storm(50_000);
         time.sleep(if slow { time.between(0, READ_TIMEOUT_MS) } else { time.between(5, 200) }).await;
+        self.learn(sent_ms, date_ms);
         self.world.stumble(self.node);
         Ok(read)
     }

@@ -16,6 +16,7 @@ use crate::chat::mirror::Origin;
 use crate::chat::requests::{Identity, Outcome, Requests, Sent};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::CallError;
+use crate::intercom::offset::Offset;
 use crate::store::outbound::{Journal, Outbound, Told};
 
 /// The domain on one node.
@@ -31,11 +32,14 @@ pub(super) struct Memory {
     pub(super) turns: RefCell<BTreeMap<String, Vec<(u64, TaskId)>>>,
     requests: Requests,
     pub(super) heads: Heads,
+    /// Where Intercom's clock stands.
+    pub(super) offset: RefCell<Offset>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { turns: RefCell::default(), requests: Requests::default(), heads: Heads::new(64) }
+        let (turns, offset) = (RefCell::default(), RefCell::default());
+        Self { turns, requests: Requests::default(), heads: Heads::new(64), offset }
     }
 }
 
@@ -185,7 +189,7 @@ impl Chat {
                 Begun::Not(row) => return self.tell(row).await,
             },
             (None, Ok(contact)) => {
-                let mut row = draft.row(self.now_ms()).expect("a plain opening is JSON");
+                let mut row = draft.row(self.now_ms(), self.behind_ms()).expect("a plain opening is JSON");
                 row.id = format!("r{}", self.world.time.count());
                 if !self.memory.requests.take_on(identity, &row.id, false) {
                     return Ok(unavailable());
@@ -351,9 +355,10 @@ impl Chat {
     }
 
     async fn post(&self, row: &Outbound, contact: &ContactId) -> Result<(), CallError> {
-        let asked_ms = self.now_ms();
+        let asked = self.world.time.now_ms();
         self.world.stumble(self.node);
         let snapshot = self.write(row, contact).await?;
+        let asked_ms = self.intercom_ms(asked);
         self.world.stumble(self.node);
         let applied = self.apply(&snapshot, &Origin::Answer { asked_ms, of: Some(row.id.clone()) }).await;
         applied.map(|_| ()).map_err(|_| CallError::Ambiguous { answered: true })

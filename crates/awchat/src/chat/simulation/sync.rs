@@ -228,9 +228,12 @@ impl Chat {
 
     pub(super) async fn refresh(&self, id: &ConversationId) -> Result<Applied> {
         let _turn = self.turn(format!("refresh {id}")).await;
-        let asked_ms = self.now_ms();
+        let asked = self.world.time.now_ms();
         match self.conversation(id).await.map_err(|_| Fault::Unavailable)? {
-            Some(snapshot) => self.apply(&snapshot, &Origin::Answer { asked_ms, of: None }).await,
+            Some(snapshot) => {
+                let asked_ms = self.intercom_ms(asked);
+                self.apply(&snapshot, &Origin::Answer { asked_ms, of: None }).await
+            }
             None => Ok(Applied::Unchanged),
         }
     }
