@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Chat;
 use super::contacts::Profile;
 use super::draft::{Draft, Opening, Wish};
-use super::heads::Head;
+use super::heads::{Head, Waiting};
 use super::requests::Sent;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, FileId, UserId};
@@ -243,6 +243,7 @@ impl Chat {
         self.watch(id, &place);
         let looking = place.looked_at(self.clock.now_ms());
         if head.position <= since && !wait.is_zero() {
+            let _waiting = Waiting::counted_in(&self.long_polls);
             head = place.beyond(since, wait, &self.clock).await.ok_or(Error::NotFound)?;
         }
         if head.position <= since {

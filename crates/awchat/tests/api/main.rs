@@ -22,6 +22,7 @@ mod harness;
 mod health;
 mod identity;
 mod killed;
+mod metrics;
 mod outage;
 mod poll;
 mod privacy;
