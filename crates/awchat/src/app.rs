@@ -15,6 +15,7 @@ use crate::files::Files;
 use crate::intercom::downloads::Downloads;
 use crate::intercom::{self, Intercom};
 use crate::limits::Limits;
+use crate::metrics::Requests;
 use crate::push::Push;
 use crate::shared::Shared;
 use crate::store::Store;
@@ -44,6 +45,8 @@ pub struct Handles {
     pub shared: Shared,
     /// Who asks, and how often.
     pub edge: Arc<Edge>,
+    /// What was asked, and how it was answered.
+    pub requests: Arc<Requests>,
     /// Whether the database took a write, and when that was tried; a crowd of questions costs one try a second.
     writable: Mutex<Option<(i64, bool)>>,
     /// Cancelled when the server begins to shut down: `/ready` says so, long polls answer.
@@ -129,6 +132,7 @@ impl App {
             push,
             shared,
             edge,
+            requests: Arc::default(),
             writable: Mutex::new(None),
             draining,
         })))

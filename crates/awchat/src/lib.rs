@@ -17,6 +17,7 @@ pub mod files;
 pub mod id;
 pub mod intercom;
 pub mod limits;
+pub mod metrics;
 pub mod model;
 pub mod push;
 pub mod server;

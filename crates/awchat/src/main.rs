@@ -118,8 +118,18 @@ async fn serve(config: Config) -> Result<(), Failure> {
     log_as(config.log_format);
     let listener = TcpListener::bind(config.listen_addr).await?;
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+    let metrics = match config.metrics_addr {
+        Some(address) => Some(TcpListener::bind(address).await?),
+        None => None,
+    };
     let app = App::open(config, Clock::system()).await?;
-    server::run(listener, app, until_told(), UNREADY).await;
+    let told = until_told();
+    let measuring = async {
+        if let Some(listener) = metrics {
+            server::measure(listener, app.clone(), told.clone()).await;
+        }
+    };
+    tokio::join!(server::run(listener, app.clone(), told.clone(), UNREADY), measuring);
     Ok(())
 }
 

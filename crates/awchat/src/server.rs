@@ -116,6 +116,11 @@ pub async fn run_with(
     app.store.close().await;
 }
 
+/// Answers Prometheus on a listener of its own until `shutdown`.
+pub async fn measure(listener: TcpListener, app: App, shutdown: CancellationToken) {
+    serve(listener, api::metrics::router(app), EdgeSettings::default(), shutdown).await;
+}
+
 /// Answers requests until `shutdown`, as [`run`] does, but nothing happens without a request: for tests that do the
 /// work when they choose.
 pub async fn answer(

@@ -19,6 +19,7 @@ mod feedback;
 pub mod files;
 mod health;
 mod me;
+pub mod metrics;
 mod openapi;
 pub mod params;
 pub mod respond;
@@ -74,6 +75,7 @@ pub fn router(app: App) -> Router {
         cors_origins: app.config.cors_origins.clone(),
         rate_limit_policy: app.edge.limits.policy(),
         clock: app.clock.clone(),
+        requests: app.requests.clone(),
     };
     let limited = admission::limited(api, admission::CONCURRENCY, app.clock.clone());
     let admin = admin::router(app.config.admin_token.as_ref());

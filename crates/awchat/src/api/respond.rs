@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorBody};
 use crate::id;
 use crate::limits::Decision;
+use crate::metrics::Requests;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
@@ -39,6 +40,8 @@ pub struct Settings {
     pub rate_limit_policy: String,
     /// Times the requests.
     pub clock: Clock,
+    /// Counts them.
+    pub requests: Arc<Requests>,
 }
 
 /// The id of a request: a request extension, so that a handler can log it.
@@ -60,6 +63,7 @@ impl Tally {
 struct Frame {
     policy: HeaderValue,
     clock: Clock,
+    requests: Arc<Requests>,
 }
 
 /// Puts the layers around `router`: call it last, so that every answer passes through them.
@@ -69,7 +73,7 @@ where
 {
     let policy = HeaderValue::from_str(&settings.rate_limit_policy);
     let policy = policy.unwrap_or_else(|_| HeaderValue::from_static(""));
-    let frame = Frame { policy, clock: settings.clock.clone() };
+    let frame = Frame { policy, clock: settings.clock.clone(), requests: settings.requests.clone() };
     let router = router.layer(CatchPanicLayer::custom(panicked));
     let router = if settings.cors_origins.is_empty() { router } else { router.layer(cors(&settings.cors_origins)) };
     router.layer(middleware::from_fn_with_state(frame, answer))
@@ -133,6 +137,7 @@ async fn answer(State(frame): State<Frame>, mut request: Request, next: Next) ->
     let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
     let ms = frame.clock.now_ms() - started_ms;
     let status = response.status().as_u16();
+    frame.requests.count(known(&method), route, status, ms);
     tracing::info!(method = known(&method), route, status, ms, request_id = &*id, "request");
     response
 }

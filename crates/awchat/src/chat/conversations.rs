@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Chat;
 use super::contacts::Profile;
 use super::draft::{Draft, Opening, Wish};
-use super::heads::{Head, Place};
+use super::heads::{Head, Place, Waiting};
 use super::requests::Sent;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, FileId, UserId};
@@ -233,6 +233,7 @@ impl Chat {
         };
         self.watch(id, &place);
         let looking = place.looked_at(self.clock.now_ms());
+        let _waiting = (head.position <= since && !wait.is_zero()).then(|| Waiting::counted_in(&self.long_polls));
         let until_ms = self.clock.now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
         while head.position <= since {
             let left_ms = until_ms.saturating_sub(self.clock.now_ms());

@@ -92,6 +92,14 @@ struct Looks {
 /// A poll that waits for news, until it is dropped: a client that hangs up looks no longer.
 pub struct Waiting<'a>(&'a AtomicI64);
 
+impl<'a> Waiting<'a> {
+    /// Counts itself, until it is dropped.
+    pub fn counted_in(count: &'a AtomicI64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
@@ -143,6 +151,16 @@ impl Heads {
         }
     }
 
+    /// How many heads are kept.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the user looks at the conversation, as [`Place::looks`]; not, where nobody has polled it.
     pub fn looks(&self, user: &UserId, id: &ConversationId) -> (bool, i64, i64) {
         let place = self.0.get(id).filter(|place| place.head().is_some_and(|head| head.user == *user));
@@ -171,8 +189,7 @@ impl Place {
     /// A poll has come.
     pub fn looked_at(&self, now_ms: i64) -> Waiting<'_> {
         self.looks.polled_ms.fetch_max(now_ms, Ordering::Relaxed);
-        self.looks.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(&self.looks.waiting)
+        Waiting::counted_in(&self.looks.waiting)
     }
 
     /// A poll was answered: its client has everything up to `position`.

@@ -1,7 +1,7 @@
 //! The domain: conversations between a user and the operators, tickets among them, mirrored from Intercom.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
@@ -60,6 +60,8 @@ pub struct Chat {
     trust: trust::Trust,
     /// Other nodes.
     shared: Shared,
+    /// Polls that wait.
+    long_polls: AtomicI64,
     turns: turns::Turns,
     requests: requests::Requests,
     /// Owns what goes on after a client has hung up: a message that is being sent is sent to the end.
@@ -114,6 +116,7 @@ impl Chat {
             settings,
             heads: heads::Heads::new(HEADS),
             streams: Arc::default(),
+            long_polls: AtomicI64::new(0),
             turns: turns::Turns::default(),
             requests: requests::Requests::default(),
             tasks: TaskTracker::new(),
@@ -123,6 +126,16 @@ impl Chat {
             watched: sweep::Watched::new(),
             repairs: AtomicU64::new(0),
         })
+    }
+
+    /// How many heads are in memory.
+    pub fn heads(&self) -> u64 {
+        self.heads.len() as u64
+    }
+
+    /// How many polls wait.
+    pub fn long_polls(&self) -> u64 {
+        u64::try_from(self.long_polls.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Waits until a webhook has been stored.

@@ -276,7 +276,8 @@ mod tests {
         let open: Vec<_> = (0..2 * OF_USER).map(|_| streams.enter(&user("ada")).expect("room")).collect();
         assert_eq!(streams.lock().open, 2 * OF_USER);
         drop(open);
-        assert_eq!((streams.lock().open, streams.lock().users.len()), (0, 0));
+        let all = streams.lock();
+        assert_eq!((all.open, all.users.len()), (0, 0));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::breaker::Breaker;
 use crate::clock::Clock;
+use crate::metrics::Grid;
 
 pub mod budget;
 pub mod contacts;
@@ -44,6 +45,11 @@ const KNOWN_TAGS: usize = 1_000;
 const UNKNOWN_OFFSET_MS: i64 = 500;
 /// No clock of ours is so far ahead and still trusted: webhooks and tokens would be refused.
 const MOST_BEHIND_MS: i64 = 300_000;
+/// As metrics name the classes, in their order.
+const CLASSES: [&str; 4] = ["write", "reconcile", "refresh", "sweep"];
+/// What may become of a try; only the first four and the last reached Intercom for certain.
+const RESULTS: [&str; 9] =
+    ["done", "refused", "auth", "throttled", "no_budget", "circuit_open", "busy", "unreachable", "unknown"];
 
 /// How to reach one Intercom workspace.
 #[derive(Clone)]
@@ -70,6 +76,7 @@ struct Shared {
     settings: Settings,
     clock: Clock,
     guard: Mutex<Guard>,
+    calls: Grid,
     opened: Notify,
     bulkheads: Bulkheads,
     /// Tag ids by name in lower case.
@@ -206,7 +213,8 @@ impl Intercom {
         let bulkheads = Bulkheads { writes: Semaphore::new(32), reads: Semaphore::new(16), sweeps: Semaphore::new(4) };
         let (guard, opened, tags) = (Mutex::new(guard), Notify::new(), Cache::new(KNOWN_TAGS));
         let ticket_states = Mutex::new(None);
-        let shared = Shared { base, http, settings, clock, guard, opened, bulkheads, tags, ticket_states };
+        let calls = Grid::new(&CLASSES, &RESULTS);
+        let shared = Shared { base, http, settings, clock, guard, calls, opened, bulkheads, tags, ticket_states };
         Ok(Self(Arc::new(shared)))
     }
 
@@ -224,6 +232,11 @@ impl Intercom {
     /// [`CallError`]
     pub async fn admin(&self, id: &str) -> Result<Option<wire::Admin>, CallError> {
         self.send(&self.get(&["admins", id], Class::Refresh)).await?.json_or_none()
+    }
+
+    /// How often it was tried to call Intercom: class, result, count.
+    pub fn calls(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.0.calls.counts()
     }
 
     /// How the way to Intercom looks now. No I/O.

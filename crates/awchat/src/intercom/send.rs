@@ -94,7 +94,9 @@ impl Intercom {
         self.guard().retries.called();
         let mut retries = 0;
         loop {
-            let error = match self.attempt(call).await {
+            let attempt = self.attempt(call).await;
+            self.0.calls.count(call.class as usize, result(&attempt));
+            let error = match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -282,6 +284,23 @@ fn refusal(body: &[u8]) -> wire::Refusal {
 
 fn not_applied(reason: NotApplied, retry_after: Option<Duration>) -> CallError {
     CallError::NotApplied { reason, retry_after }
+}
+
+/// A try's place among [`super::RESULTS`].
+fn result(attempt: &Result<Answer, CallError>) -> usize {
+    match attempt {
+        Ok(answer) if answer.status.is_success() => 0,
+        Ok(_) | Err(CallError::Rejected { .. }) => 1,
+        Err(CallError::Auth { .. }) => 2,
+        Err(CallError::NotApplied { reason, .. }) => match reason {
+            NotApplied::Throttled => 3,
+            NotApplied::NoBudget => 4,
+            NotApplied::CircuitOpen => 5,
+            NotApplied::BulkheadFull => 6,
+            NotApplied::Unreachable => 7,
+        },
+        Err(CallError::Ambiguous { .. }) => 8,
+    }
 }
 
 fn seen(headers: &HeaderMap) -> Seen {

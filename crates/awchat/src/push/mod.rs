@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::{self, ConversationId, UserId};
+use crate::metrics::Grid;
 use crate::store::Store;
 use crate::store::devices::Platform;
 use crate::store::notices::{End, Kind, Pile, Target};
@@ -49,6 +50,9 @@ const LOOK: Duration = Duration::from_millis(50);
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// Device and conversation of which it is remembered when they were told.
 const TOLD: usize = 20_000;
+/// Results as they are counted.
+const SENT: usize = 0;
+const LATER: usize = 1;
 /// Until when Telegram wants to be left alone, across restarts.
 const PAUSED: &str = "telegram paused until";
 
@@ -66,6 +70,7 @@ pub struct Shared {
     flights: Flights,
     /// When a pile was last told, Unix milliseconds.
     told: Cache<String, i64>,
+    counts: Grid,
     preview: bool,
     ticket_prefix: String,
 }
@@ -131,6 +136,7 @@ impl Push {
             pace: Mutex::new(pace),
             flights: Flights::default(),
             told: Cache::new(TOLD),
+            counts: Grid::new(&["fcm", "telegram"], &["sent", "later"]),
             preview: config.push.preview,
             ticket_prefix: config.ticket_prefix.clone(),
         })))
@@ -140,6 +146,11 @@ impl Push {
     pub fn platforms(&self) -> Vec<Platform> {
         let mobile = self.fcm.as_ref().map(|_| Platform::Mobile);
         mobile.into_iter().chain(self.telegram.as_ref().map(|_| Platform::Tma)).collect()
+    }
+
+    /// How many notices went out, and how often one had to wait: service, result, count.
+    pub fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.counts.counts()
     }
 
     /// Nothing goes to this device any more: it was taken from its user. What is on its way is called back.
@@ -238,6 +249,9 @@ impl Shared {
             tracing::warn!(cause = ?error, "a notice could not be looked at, and will be again");
             self.later(10_000)
         });
+        if let End::Again { .. } = end {
+            self.counts.count(platform as usize, LATER);
+        }
         (pile, end)
     }
 
@@ -311,7 +325,7 @@ impl Shared {
             tracing::warn!("the circuit to FCM opens");
         }
         Ok(match sent {
-            fcm::Sent::Answered(Outcome::Sent) => self.done(pile),
+            fcm::Sent::Answered(Outcome::Sent) => self.done(Platform::Mobile, pile),
             fcm::Sent::Answered(Outcome::TokenGone | Outcome::TokenForeign) => {
                 if sent == fcm::Sent::Answered(Outcome::TokenForeign) {
                     tracing::error!("a device's token is of another Firebase project: SENDER_ID_MISMATCH");
@@ -362,7 +376,7 @@ impl Shared {
             tracing::warn!("the circuit to Telegram opens");
         }
         Ok(match sent {
-            telegram::Sent::Delivered => self.done(pile),
+            telegram::Sent::Delivered => self.done(Platform::Tma, pile),
             telegram::Sent::Unreachable => {
                 match self.store.set_unreachable(&pile.device, target.registrations).await? {
                     true => End::Done,
@@ -392,7 +406,8 @@ impl Shared {
         })
     }
 
-    fn done(&self, pile: &Pile) -> End {
+    fn done(&self, platform: Platform, pile: &Pile) -> End {
+        self.counts.count(platform as usize, SENT);
         self.told.insert(pile.name.clone(), self.clock.now_ms());
         End::Done
     }

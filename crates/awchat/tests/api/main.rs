@@ -24,6 +24,7 @@ mod harness;
 mod health;
 mod identity;
 mod killed;
+mod metrics;
 mod nodes;
 mod outage;
 mod poll;

@@ -124,8 +124,12 @@ fn world(settings: &'static [(&'static str, &'static str)]) -> World {
     let config = Config::for_tests(&find);
     let clock = Clock::manual(1_800_000_000_000);
     let limits = Limits::new(&config, Shared::default(), clock.clone());
-    let layers =
-        respond::Settings { cors_origins: Vec::new(), rate_limit_policy: limits.policy(), clock: clock.clone() };
+    let layers = respond::Settings {
+        cors_origins: Vec::new(),
+        rate_limit_policy: limits.policy(),
+        clock: clock.clone(),
+        requests: Arc::default(),
+    };
     let edge = Arc::new(Edge { auth: Authenticator::new(&config, clock.clone()), limits });
     let routes = Router::new()
         .route("/api/me", get(async |user: User| user.id.as_str().to_owned()))

@@ -12,6 +12,7 @@ fn app(cors_origins: &[&str]) -> Router {
         cors_origins: cors_origins.iter().map(|origin| (*origin).to_owned()).collect(),
         rate_limit_policy: "60;w=12".to_owned(),
         clock: Clock::manual(0),
+        requests: Arc::default(),
     };
     let plain = |status: StatusCode| async move || (status, "plain text");
     let routes = Router::new()
