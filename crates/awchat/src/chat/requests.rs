@@ -25,6 +25,8 @@ pub(super) enum Outcome {
     Sent {
         sent: Sent,
         row: String,
+        /// Somebody heard 502 of it, and nobody 201 yet.
+        is_told: bool,
     },
     Mismatch,
     NotFound,

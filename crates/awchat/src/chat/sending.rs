@@ -20,7 +20,7 @@ use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
-use crate::store::outbound::{Journal, Kind, Outbound};
+use crate::store::outbound::{Journal, Kind, Outbound, Told};
 
 mod recovery;
 
@@ -115,8 +115,8 @@ impl Chat {
     async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let outcome = self.send_or_find(draft, identity).await?;
         // Whoever heard 502 of it hears of it now: the same words without a key are another message from now on.
-        if let (None, Outcome::Sent { row, .. }) = (&draft.key, &outcome)
-            && self.requests.come_to_end(identity) == Some(true)
+        if let (None, Outcome::Sent { row, is_told, .. }) = (&draft.key, &outcome)
+            && self.requests.come_to_end(identity).is_some_and(|is_again| is_again || *is_told)
             && !self.store.answered_outbound(row).await?
         {
             // Another node has answered it. Who waits here, if anybody, says the same anew, and must ask for that.
@@ -480,7 +480,10 @@ fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
 
 fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
-        Some(body) => Outcome::Sent { sent: Sent { body: body.as_str().into(), replayed }, row: row.id.clone() },
+        Some(body) => {
+            let sent = Sent { body: body.as_str().into(), replayed };
+            Outcome::Sent { sent, row: row.id.clone(), is_told: row.told == Told::Unavailable }
+        }
         None => Outcome::Failed,
     }
 }

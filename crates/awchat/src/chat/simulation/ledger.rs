@@ -74,7 +74,7 @@ impl World {
 
     /// A client was told 201. `doubtful`: without a key it asked again after a broken connection.
     pub(super) fn acknowledged(&self, message: u64, outcome: &Outcome, doubtful: bool) {
-        let Outcome::Sent { row, sent } = outcome else { return };
+        let Outcome::Sent { row, sent, .. } = outcome else { return };
         self.log(|| format!("message {message} is acknowledged as {row}"));
         if self.parts_of(row) == 0 && !self.options.beyond_the_promise {
             self.violate(format!("{row} is acknowledged and not at Intercom: {}", sent.body));

@@ -131,8 +131,8 @@ impl Chat {
 
     async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let outcome = self.send_or_find(draft, identity).await?;
-        if let (None, Outcome::Sent { row, .. }) = (&draft.key, &outcome)
-            && self.memory.requests.come_to_end(identity) == Some(true)
+        if let (None, Outcome::Sent { row, is_told, .. }) = (&draft.key, &outcome)
+            && self.memory.requests.come_to_end(identity).is_some_and(|is_again| is_again || *is_told)
             && !self.answered_outbound(row).await?
         {
             return Ok(unavailable());
@@ -476,7 +476,10 @@ fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
 
 fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
-        Some(body) => Outcome::Sent { sent: Sent { body: body.as_str().into(), replayed }, row: row.id.clone() },
+        Some(body) => {
+            let sent = Sent { body: body.as_str().into(), replayed };
+            Outcome::Sent { sent, row: row.id.clone(), is_told: row.told == Told::Unavailable }
+        }
         None => Outcome::Failed,
     }
 }
