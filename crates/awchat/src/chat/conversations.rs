@@ -135,7 +135,7 @@ impl Full {
 }
 
 impl Poll {
-    fn of(head: Head, messages: Vec<Message>) -> Self {
+    pub(super) fn of(head: Head, messages: Vec<Message>) -> Self {
         Self {
             messages,
             latest_timestamp: head.position,
@@ -283,9 +283,10 @@ impl Chat {
     /// The user has seen everything.
     pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<()> {
         self.owned(user, id).await?;
-        let read = self.store.mark_read(user, id).await?.ok_or(Error::NotFound)?;
-        self.publish(&read);
         let now_ms = self.clock.now_ms();
+        if let Some(read) = self.store.mark_read(user, id, now_ms).await? {
+            self.publish(&read);
+        }
         self.store.enqueue("read", id.as_str(), "{}", now_ms, now_ms).await?;
         self.work.notify_one();
         Ok(())

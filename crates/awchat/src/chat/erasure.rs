@@ -41,6 +41,7 @@ impl Chat {
         for conversation in &erased.conversations {
             self.forget(conversation, user);
         }
+        self.streams.wake(user);
         self.tell_of_erasure();
         tracing::info!("a user was erased");
         self.work.notify_one();

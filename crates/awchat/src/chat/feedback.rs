@@ -126,10 +126,11 @@ impl Chat {
                 return Ok(Rated::Duplicate);
             }
         }
-        tx.commit().await?;
         for conversation in &rated {
-            self.publish(conversation);
+            tx.number_change(user, &conversation.id, conversation.last_position, now_ms).await?;
         }
+        tx.commit().await?;
+        rated.iter().for_each(|conversation| self.publish(conversation));
         self.work.notify_one();
         Ok(Rated::Stored(Kept { id, replayed: false }))
     }

@@ -35,6 +35,7 @@ pub mod requests;
 pub mod sending;
 #[cfg(test)]
 mod simulation;
+pub mod streams;
 pub mod sweep;
 pub mod sync;
 pub mod tickets;
@@ -58,6 +59,7 @@ pub struct Chat {
     trust: trust::Trust,
     /// Other nodes.
     shared: Shared,
+    streams: Arc<streams::Streams>,
     turns: turns::Turns,
     requests: requests::Requests,
     /// Owns what goes on after a client has hung up: a message that is being sent is sent to the end.
@@ -111,6 +113,7 @@ impl Chat {
             clock,
             settings,
             heads: heads::Heads::new(HEADS),
+            streams: Arc::default(),
             turns: turns::Turns::default(),
             requests: requests::Requests::default(),
             tasks: TaskTracker::new(),

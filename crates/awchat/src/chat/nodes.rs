@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Chat;
 use super::heads::Head;
+use super::trust::SPREAD;
 use crate::error::Result;
-use crate::id::{ConversationId, UserId};
+use crate::id::{self, ConversationId, UserId};
 use crate::shared::Heard;
 use crate::shared::wakes::{Change, Word};
 use crate::store::conversations::Conversation;
@@ -37,11 +38,13 @@ impl Chat {
             }));
         }
         self.heads.publish(&conversation.id, head);
+        self.streams.wake(&conversation.user);
     }
 
     /// Forgets a conversation that is gone, here and at other nodes.
     pub(super) fn forget(&self, id: &ConversationId, user: &UserId) {
         self.heads.remove(id);
+        self.streams.wake(user);
         if !self.trust.is_alone() {
             self.shared.say(Word::Gone { id: id.clone(), user: user.to_string() });
         }
@@ -64,16 +67,39 @@ impl Chat {
         }
     }
 
+    /// Waits until another node may have changed something that was not heard here: never where there is none, and out
+    /// of touch a second.
+    pub async fn unsure(&self) {
+        let shaken = async {
+            self.trust.shaken().await;
+            self.clock.sleep(SPREAD.mul_f64(id::chance())).await;
+        };
+        let age = self.trust.rest(Duration::MAX);
+        tokio::select! {
+            () = shaken => {}
+            () = self.clock.sleep(age), if age < Duration::MAX => {}
+        }
+    }
+
     fn hear(&self, heard: Heard) {
         match heard {
             Heard::Word(Word::Changed(change)) => {
                 if let Some(user) = UserId::parse(&change.user) {
+                    self.streams.wake(&user);
                     let Change { id, position, state, snoozed_until, rated, unread, revision, .. } = change;
                     self.heads.hear(&id, Head { user, position, state, snoozed_until, rated, unread, revision });
                 }
             }
-            Heard::Word(Word::Gone { id, .. }) => self.heads.remove(&id),
-            Heard::Word(Word::Erased) => self.store.note_erasure(),
+            Heard::Word(Word::Gone { id, user }) => {
+                self.heads.remove(&id);
+                if let Some(user) = UserId::parse(&user) {
+                    self.streams.wake(&user);
+                }
+            }
+            Heard::Word(Word::Erased) => {
+                self.store.note_erasure();
+                self.streams.wake_all();
+            }
             Heard::Word(Word::Here | Word::Bye) => {}
             Heard::InTouch => self.trust.set_in_touch(true),
             Heard::OutOfTouch => self.trust.set_in_touch(false),

@@ -172,6 +172,9 @@ impl Chat {
         let mirrored = tx.mirrored(id).await?;
         tx.give_up_conversation(id).await?;
         tx.delete_conversation(id).await?;
+        if let Some(Conversation { user, .. }) = &mirrored {
+            tx.number_loss(user, self.clock.now_ms()).await?;
+        }
         tx.commit().await?;
         if let Some(Conversation { user, .. }) = &mirrored {
             self.forget(id, user);
@@ -215,6 +218,9 @@ impl Chat {
         let (changed, told) = self.write(&mut tx, &base, &plan, arrival).await?;
         let coming = Coming { origin, is_new: base.is_new, now_ms };
         let tells = self.notify(&mut tx, &changed, told, &ticket.changes, &coming).await?;
+        if tells_streams(&base, &changed) {
+            tx.number_change(&changed.user, &changed.id, base.conversation.last_position, now_ms).await?;
+        }
         tx.commit().await?;
         if tells {
             self.ring_push();
@@ -348,6 +354,13 @@ async fn remember_files(tx: &mut Tx, conversation: &ConversationId, message: &Me
         tx.put_remote_file(&RemoteFile { id, conversation, message, name, content_type }).await?;
     }
     Ok(())
+}
+
+/// Whether the user would see a difference: formatting that comes later is none.
+fn tells_streams(base: &Base, changed: &Conversation) -> bool {
+    let before = &base.conversation;
+    let moved = (before.last_position, before.unread) != (changed.last_position, changed.unread);
+    !changed.hidden && (base.is_new || moved)
 }
 
 /// What a snapshot is held against.

@@ -29,6 +29,7 @@ pub mod messages;
 pub mod notices;
 pub mod outbound;
 pub mod reports;
+pub mod streams;
 pub mod tickets;
 
 /// The database.
