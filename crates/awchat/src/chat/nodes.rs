@@ -119,10 +119,10 @@ impl Chat {
                 tracing::debug!(cause = ?error, "tried again in a second");
             }
             // While the database does not answer, nothing in it changes that could be missed.
-            if let Ok(count) = self.store.mark(UNHEARD).await {
-                if known.replace(count).is_some_and(|known| known != count) {
-                    self.miss();
-                }
+            if let Ok(count) = self.store.mark(UNHEARD).await
+                && known.replace(count).is_some_and(|known| known != count)
+            {
+                self.miss();
             }
             tokio::select! {
                 () = self.clock.sleep(LOOK) => {}
