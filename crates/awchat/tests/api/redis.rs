@@ -459,18 +459,17 @@ async fn what_is_read_or_gone_or_erased_at_one_node_is_so_at_the_other() {
     within(SOON * 20, async || node.gets("ada", &idle).await.expect(200)["unreadCount"] == json!(0)).await;
     assert_eq!(node.gets("bob", &path).await.status, 404, "another user's, also from memory");
     for way in [Way::Open, Way::Cut] {
-        let user = format!("{way:?}");
-        node.gets(&user, "/api/conversations").await.expect(200);
-        cluster.wire.set(way);
-        // The token that both nodes have verified ends with the user.
-        let token = harness::token(&user, &Clock::system());
-        cluster.world.user(&user).bearing(&token).call("DELETE", "/api/me", None).await.expect(204);
-        let gone = async || {
+        // The token that the other node has verified, and remembers, ends with its user.
+        let (user, token) = (format!("{way:?}"), harness::token(&format!("{way:?}"), &Clock::system()));
+        let status = async || {
             let request = node.http.get(format!("{}/api/conversations", node.url)).bearer_auth(&token);
             let answer = harness::exchange(&node.http, request.build().expect("a request")).await;
-            answer.expect("the server answers").status == 401
+            answer.expect("the server answers").status
         };
-        within(Duration::from_secs(4), gone).await;
+        assert_eq!(status().await, 200);
+        cluster.wire.set(way);
+        cluster.world.user(&user).bearing(&token).call("DELETE", "/api/me", None).await.expect(204);
+        within(Duration::from_secs(4), async || status().await == 401).await;
     }
 }
 
