@@ -462,7 +462,8 @@ async fn what_is_read_or_gone_or_erased_at_one_node_is_so_at_the_other() {
         // The token that the other node has verified, and remembers, ends with its user.
         let (user, token) = (format!("{way:?}"), harness::token(&format!("{way:?}"), &Clock::system()));
         let status = async || {
-            let request = node.http.get(format!("{}/api/conversations", node.url)).bearer_auth(&token);
+            // Only reads what is not there: nothing but the token says that its user is gone.
+            let request = node.http.get(format!("{}/api/settings/notifications", node.url)).bearer_auth(&token);
             let answer = harness::exchange(&node.http, request.build().expect("a request")).await;
             answer.expect("the server answers").status
         };
