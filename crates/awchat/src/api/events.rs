@@ -27,7 +27,7 @@ pub(super) async fn stream(State(app): State<App>, user: User, headers: HeaderMa
     let token = headers.get(header::AUTHORIZATION).cloned();
     let token = token.into_iter().map(|token| (header::AUTHORIZATION, token)).collect();
     let told_ms = app.clock.now_ms();
-    let open = Open { app, user, token, listener, told_ms, cursor, is_new: true };
+    let open = Open { app, user, token, listener, cursor, is_new: true, told_ms };
     let mut response = Sse::new(stream::unfold(Some(open), next)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -43,10 +43,10 @@ struct Open {
     /// Verified again before anything is told, so that a stream ends with its token.
     token: HeaderMap,
     listener: Listener,
-    /// When something was told last, Unix milliseconds.
-    told_ms: i64,
     cursor: Option<Cursor>,
     is_new: bool,
+    /// When the client was last told something, if only that the stream lives, Unix milliseconds.
+    told_ms: i64,
 }
 
 /// Why the server ends a stream.
@@ -97,19 +97,17 @@ impl Open {
             if std::mem::take(&mut self.is_new) {
                 return Ok(Ok(Event::default().retry(RETRY).comment("")));
             }
-            let left_s = self.user.ends_at().saturating_sub(self.app.clock.now_s()).max(1);
-            let left = Duration::from_secs(left_s.unsigned_abs());
-            let quiet_ms = u64::try_from(self.app.clock.now_ms().saturating_sub(self.told_ms)).unwrap_or(0);
-            let beat = HEARTBEAT.saturating_sub(Duration::from_millis(quiet_ms));
+            let now_ms = self.app.clock.now_ms();
+            let beat = HEARTBEAT.saturating_sub(Duration::from_millis(now_ms.abs_diff(self.told_ms)));
+            if beat.is_zero() {
+                return Ok(Ok(Event::default().comment("")));
+            }
+            let left_ms = self.user.ends_at().saturating_mul(1000).saturating_sub(now_ms).max(1);
+            let left = Duration::from_millis(left_ms.unsigned_abs());
             tokio::select! {
                 () = self.listener.news() => {}
-                () = self.app.chat.unsure() => {}
                 () = self.app.draining.cancelled() => {}
-                () = self.app.clock.sleep(left.min(beat)) => {
-                    if left > beat {
-                        return Ok(Ok(Event::default().comment("")));
-                    }
-                }
+                () = self.app.clock.sleep(self.app.chat.rest(left.min(beat))) => {}
             }
         }
     }

@@ -284,7 +284,10 @@ impl Chat {
     pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<()> {
         self.owned(user, id).await?;
         let now_ms = self.clock.now_ms();
-        if let Some(read) = self.store.mark_read(user, id, now_ms).await? {
+        let committing = self.committing(id);
+        let read = self.store.mark_read(user, id, now_ms).await?;
+        committing.done();
+        if let Some(read) = read {
             self.publish(&read);
         }
         self.store.enqueue("read", id.as_str(), "{}", now_ms, now_ms).await?;

@@ -124,6 +124,11 @@ impl Heads {
         place
     }
 
+    /// Forgets a head that may be an old one: the next poll reads what is so.
+    pub fn doubt(&self, id: &ConversationId) {
+        self.0.remove(id);
+    }
+
     /// Publishes a head read from a commit, unless a newer one is here, and wakes who waits for it.
     pub fn publish(&self, id: &ConversationId, head: Head) -> Arc<Place> {
         let place = self.place(id);

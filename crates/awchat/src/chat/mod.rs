@@ -55,11 +55,11 @@ pub struct Chat {
     clock: Clock,
     settings: Settings,
     heads: heads::Heads,
+    streams: Arc<streams::Streams>,
     /// What heads are worth while other nodes write to the database.
     trust: trust::Trust,
     /// Other nodes.
     shared: Shared,
-    streams: Arc<streams::Streams>,
     turns: turns::Turns,
     requests: requests::Requests,
     /// Owns what goes on after a client has hung up: a message that is being sent is sent to the end.

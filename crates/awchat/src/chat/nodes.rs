@@ -9,9 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Chat;
 use super::heads::Head;
-use super::trust::SPREAD;
 use crate::error::Result;
-use crate::id::{self, ConversationId, UserId};
+use crate::id::{ConversationId, UserId};
 use crate::shared::Heard;
 use crate::shared::wakes::{Change, Word};
 use crate::store::conversations::Conversation;
@@ -20,6 +19,27 @@ use crate::store::conversations::Conversation;
 const UNHEARD: &str = "unheard";
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// A commit under way that changes a conversation. Unless its end is heard of, the head is forgotten, here and at other
+/// nodes: a commit whose answer is lost may have been done.
+pub(super) struct Committing<'a>(Option<(&'a Chat, &'a ConversationId)>);
+
+impl Committing<'_> {
+    /// It is done, and the head will be published.
+    pub(super) fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        let Some((chat, id)) = self.0 else { return };
+        chat.heads.doubt(id);
+        if !chat.trust.is_alone() {
+            chat.shared.set_unheard();
+        }
+    }
+}
 
 impl Chat {
     /// Tells whoever waits for news of a conversation as a commit has left it, here and at other nodes.
@@ -39,6 +59,16 @@ impl Chat {
         }
         self.heads.publish(&conversation.id, head);
         self.streams.wake(&conversation.user);
+    }
+
+    /// A commit that changes this conversation begins.
+    pub(super) fn committing<'a>(&'a self, id: &'a ConversationId) -> Committing<'a> {
+        Committing(Some((self, id)))
+    }
+
+    /// How long a wait of `left` may rest before the database is asked whether another node has changed something.
+    pub fn rest(&self, left: Duration) -> Duration {
+        self.trust.rest(left)
     }
 
     /// Forgets a conversation that is gone, here and at other nodes.
@@ -67,26 +97,12 @@ impl Chat {
         }
     }
 
-    /// Waits until another node may have changed something that was not heard here: never where there is none, and out
-    /// of touch a second.
-    pub async fn unsure(&self) {
-        let shaken = async {
-            self.trust.shaken().await;
-            self.clock.sleep(SPREAD.mul_f64(id::chance())).await;
-        };
-        let age = self.trust.rest(Duration::MAX);
-        tokio::select! {
-            () = shaken => {}
-            () = self.clock.sleep(age), if age < Duration::MAX => {}
-        }
-    }
-
     fn hear(&self, heard: Heard) {
         match heard {
             Heard::Word(Word::Changed(change)) => {
                 if let Some(user) = UserId::parse(&change.user) {
-                    self.streams.wake(&user);
                     let Change { id, position, state, snoozed_until, rated, unread, revision, .. } = change;
+                    self.streams.wake(&user);
                     self.heads.hear(&id, Head { user, position, state, snoozed_until, rated, unread, revision });
                 }
             }
@@ -96,19 +112,23 @@ impl Chat {
                     self.streams.wake(&user);
                 }
             }
-            Heard::Word(Word::Erased) => {
-                self.store.note_erasure();
-                self.streams.wake_all();
-            }
+            Heard::Word(Word::Erased) => self.store.note_erasure(),
             Heard::Word(Word::Here | Word::Bye) => {}
             Heard::InTouch => self.trust.set_in_touch(true),
-            Heard::OutOfTouch => self.trust.set_in_touch(false),
+            Heard::OutOfTouch => {
+                if self.trust.is_in_touch() {
+                    self.trust.set_in_touch(false);
+                    // They rested on the touch; from now on they look by themselves.
+                    self.streams.wake_all();
+                }
+            }
             Heard::Missed => self.miss(),
         }
     }
 
     fn miss(&self) {
         self.trust.miss();
+        self.streams.wake_all();
         self.store.note_erasure();
     }
 

@@ -172,7 +172,7 @@ impl Streams {
         }
     }
 
-    /// As [`Streams::wake`], for everybody who listens.
+    /// Anything may have changed: all who listen look.
     pub fn wake_all(&self) {
         self.lock().users.values().for_each(|of_user| of_user.news.send_modify(|_| {}));
     }

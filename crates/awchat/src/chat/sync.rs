@@ -221,7 +221,9 @@ impl Chat {
         if tells_streams(&base, &changed) {
             tx.number_change(&changed.user, &changed.id, base.conversation.last_position, now_ms).await?;
         }
+        let committing = self.committing(&changed.id);
         tx.commit().await?;
+        committing.done();
         if tells {
             self.ring_push();
         }
