@@ -115,7 +115,13 @@ impl Chat {
             Heard::Word(Word::Erased) => self.store.note_erasure(),
             Heard::Word(Word::Here | Word::Bye) => {}
             Heard::InTouch => self.trust.set_in_touch(true),
-            Heard::OutOfTouch => self.trust.set_in_touch(false),
+            Heard::OutOfTouch => {
+                if self.trust.is_in_touch() {
+                    self.trust.set_in_touch(false);
+                    // They rested on the touch; from now on they look by themselves.
+                    self.streams.wake_all();
+                }
+            }
             Heard::Missed => self.miss(),
         }
     }

@@ -55,15 +55,20 @@ impl Trust {
         if self.is_alone {
             return true;
         }
-        let is_in = self.is_in_touch.load(Ordering::Acquire) && self.touch.load(Ordering::Acquire) == as_of.touch;
+        let is_in = self.is_in_touch() && self.touch.load(Ordering::Acquire) == as_of.touch;
         let age_ms = if is_in { AGE_IN_TOUCH_MS } else { AGE_MS };
         (0..age_ms).contains(&now_ms.saturating_sub(as_of.ms))
     }
 
     /// How long a wait of `left` may rest on a head that holds before the database is asked again.
     pub fn rest(&self, left: Duration) -> Duration {
-        let is_in = self.is_alone || self.is_in_touch.load(Ordering::Acquire);
+        let is_in = self.is_alone || self.is_in_touch();
         if is_in { left } else { left.min(Duration::from_millis(AGE_MS.unsigned_abs())) }
+    }
+
+    /// Whether every word of the other nodes is heard.
+    pub fn is_in_touch(&self) -> bool {
+        self.is_in_touch.load(Ordering::Acquire)
     }
 
     /// From now on every word of the other nodes is heard, or no longer.

@@ -150,5 +150,5 @@ async fn a_backup_under_load_brings_all_back_and_sends_nothing_twice() {
     println!(
         "backup under load took {took:?}: integrity ok, {copied} messages, {in_hand} in hand; of {messages} at Intercom all were back {back:?} after the restore, 0 sent twice"
     );
-    assert!(in_hand > 1, "it was made under load: {in_hand}");
+    assert!(in_hand > 0, "it was made under load: {in_hand}");
 }
