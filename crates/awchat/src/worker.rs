@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,13 +43,13 @@ pub async fn run(app: App, shutdown: CancellationToken) {
     let probed = app.clone();
     tasks.spawn(async move { probed.intercom.run_probe(shutdown).await });
     tasks.close();
-    let living = CancellationToken::new();
-    let work = async {
-        tasks.wait().await;
-        living.cancel();
-    };
-    // As long as there is work, and a task of its own: what is slow must not look dead.
-    tokio::join!(work, tokio::spawn(live(app.clone(), living.clone())).map(drop));
+    // As long as there is work, and apart from it: what is slow must not look dead.
+    let (life, end) = (TaskTracker::new(), CancellationToken::new());
+    life.spawn(live(app.clone(), end.clone()));
+    life.close();
+    tasks.wait().await;
+    end.cancel();
+    life.wait().await;
     if let Err(error) = app.store.leave().await {
         tracing::warn!(cause = ?error, "other nodes learn a little later that this one has gone");
     }
