@@ -54,6 +54,13 @@ pub struct Identity {
     pub expires_at: i64,
 }
 
+impl Identity {
+    /// From when on the token is refused: its end, and the leeway for clocks that differ; Unix seconds.
+    pub fn ends_at(&self) -> i64 {
+        self.expires_at.saturating_add(claims::LEEWAY_S)
+    }
+}
+
 impl Deref for User {
     type Target = Identity;
 
@@ -146,7 +153,7 @@ impl Authenticator {
         let now = self.clock.now_s();
         let user = User::from(claims.check(&self.rules, now).map_err(Error::Unauthorized)?);
         self.refuse_erased(&user, now).await?;
-        let until = user.expires_at.saturating_add(claims::LEEWAY_S).min(now + CACHED_FOR_S);
+        let until = user.ends_at().min(now + CACHED_FOR_S);
         self.verified.insert(fingerprint, Verified { user: user.clone(), until, erasures });
         Ok(user)
     }

@@ -13,6 +13,7 @@ mod conversations;
 mod devices;
 mod diagnostics;
 mod docs;
+mod events;
 pub mod extract;
 mod feedback;
 pub mod files;
@@ -54,6 +55,7 @@ pub fn router(app: App) -> Router {
         .route("/api/settings/notifications", get(devices::notifications).put(devices::set_notifications))
         .route("/api/diagnostics", post(diagnostics::report))
         .route("/api/config", get(config::get))
+        .route("/api/events", get(events::stream))
         .route("/api/session/telegram", post(session::telegram))
         .route("/api/export", get(me::export))
         .route("/api/me", delete(me::erase));

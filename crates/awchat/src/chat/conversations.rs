@@ -135,7 +135,7 @@ impl Full {
 }
 
 impl Poll {
-    fn of(head: Head, messages: Vec<Message>) -> Self {
+    pub(super) fn of(head: Head, messages: Vec<Message>) -> Self {
         Self {
             messages,
             latest_timestamp: head.position,
@@ -264,9 +264,13 @@ impl Chat {
     /// The user has seen everything.
     pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<()> {
         self.owned(user, id).await?;
-        let read = self.store.mark_read(user, id).await?.ok_or(Error::NotFound)?;
-        self.heads.publish(id, Head::from(&read));
         let now_ms = self.clock.now_ms();
+        let committing = self.heads.committing(id);
+        let read = self.store.mark_read(user, id, now_ms).await?;
+        committing.done();
+        if let Some(read) = read {
+            self.publish(&read);
+        }
         self.store.enqueue("read", id.as_str(), "{}", now_ms, now_ms).await?;
         self.work.notify_one();
         Ok(())

@@ -41,6 +41,7 @@ impl Chat {
         for conversation in &erased.conversations {
             self.heads.remove(conversation);
         }
+        self.streams.wake(user);
         tracing::info!("a user was erased");
         self.work.notify_one();
         self.scrub_now().await

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Chat;
-use super::heads::Head;
+use super::heads::Committing;
 use crate::error::{Error, Result};
 use crate::id::{self, ConversationId, UserId};
 use crate::store::Tx;
@@ -127,10 +127,13 @@ impl Chat {
                 return Ok(Rated::Duplicate);
             }
         }
-        tx.commit().await?;
         for conversation in &rated {
-            self.heads.publish(&conversation.id, Head::from(conversation));
+            tx.number_change(user, &conversation.id, conversation.last_position, now_ms).await?;
         }
+        let committing: Vec<_> = rated.iter().map(|rated| self.heads.committing(&rated.id)).collect();
+        tx.commit().await?;
+        committing.into_iter().for_each(Committing::done);
+        rated.iter().for_each(|conversation| self.publish(conversation));
         self.work.notify_one();
         Ok(Rated::Stored(Kept { id, replayed: false }))
     }

@@ -90,6 +90,25 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// A commit under way that changes a conversation. Unless its end is heard of, the head is forgotten: a commit whose answer
+/// is lost may have been done, and the next poll reads what is so.
+pub struct Committing<'a>(Option<(&'a Heads, &'a ConversationId)>);
+
+impl Committing<'_> {
+    /// It is done, and the head will be published.
+    pub fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        if let Some((heads, id)) = self.0 {
+            heads.0.remove(id);
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct KeepWaitedFor;
 
@@ -114,6 +133,11 @@ impl Heads {
         let fresh = || Ok::<_, std::convert::Infallible>(Arc::new(Place::empty()));
         let Ok(place) = self.0.get_or_insert_with(id, fresh);
         place
+    }
+
+    /// A commit that changes this conversation begins.
+    pub fn committing<'a>(&'a self, id: &'a ConversationId) -> Committing<'a> {
+        Committing(Some((self, id)))
     }
 
     /// Publishes a head read from a commit, unless a newer one is here, and wakes who waits for it.
@@ -248,6 +272,16 @@ mod tests {
         heads.publish(&id("1"), head(20, 2));
         let place = heads.publish(&id("1"), head(10, 1));
         assert_eq!(place.head(), Some(head(20, 2)));
+    }
+
+    #[test]
+    fn a_commit_whose_end_nobody_heard_of_leaves_no_head_behind() {
+        let heads = Heads::new(10);
+        heads.publish(&id("1"), head(10, 1));
+        heads.committing(&id("1")).done();
+        assert_eq!(heads.place(&id("1")).head(), Some(head(10, 1)));
+        drop(heads.committing(&id("1")));
+        assert_eq!(heads.place(&id("1")).head(), None);
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use crate::id::FileId;
 use crate::intercom::Intercom;
 use crate::intercom::downloads::Downloads;
 use crate::store::Store;
+use crate::store::conversations::Conversation;
 use crate::store::devices::Platform;
 
 pub mod attachments;
@@ -33,6 +34,7 @@ pub mod requests;
 pub mod sending;
 #[cfg(test)]
 mod simulation;
+pub mod streams;
 pub mod sweep;
 pub mod sync;
 pub mod tickets;
@@ -51,6 +53,7 @@ pub struct Chat {
     clock: Clock,
     settings: Settings,
     heads: heads::Heads,
+    streams: Arc<streams::Streams>,
     turns: turns::Turns,
     requests: requests::Requests,
     /// Owns what goes on after a client has hung up: a message that is being sent is sent to the end.
@@ -102,6 +105,7 @@ impl Chat {
             clock,
             settings,
             heads: heads::Heads::new(HEADS),
+            streams: Arc::default(),
             turns: turns::Turns::default(),
             requests: requests::Requests::default(),
             tasks: TaskTracker::new(),
@@ -111,6 +115,12 @@ impl Chat {
             watched: sweep::Watched::new(),
             repairs: AtomicU64::new(0),
         })
+    }
+
+    /// Tells whoever waits for news of a conversation as a commit has left it.
+    fn publish(&self, conversation: &Conversation) {
+        self.heads.publish(&conversation.id, heads::Head::from(conversation));
+        self.streams.wake(&conversation.user);
     }
 
     /// Waits until a webhook has been stored.

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use super::heads::Head;
 use super::mirror::{self, Origin, Plan, Put, PutKind, TicketPlan};
 use super::notices::{self, Coming, Told};
 use super::view::{self, Event, Snapshot};
@@ -173,10 +172,17 @@ impl Chat {
     /// Removes a conversation that Intercom no longer has.
     async fn gone(&self, id: &ConversationId) -> Result<()> {
         let mut tx = self.store.begin().await?;
+        let mirrored = tx.mirrored(id).await?;
         tx.give_up_conversation(id).await?;
         tx.delete_conversation(id).await?;
+        if let Some(Conversation { user, .. }) = &mirrored {
+            tx.number_loss(user, self.clock.now_ms()).await?;
+        }
         tx.commit().await?;
         self.heads.remove(id);
+        if let Some(Conversation { user, .. }) = &mirrored {
+            self.streams.wake(user);
+        }
         Ok(())
     }
 
@@ -216,12 +222,17 @@ impl Chat {
         let (changed, told) = self.write(&mut tx, &base, &plan, arrival).await?;
         let coming = Coming { origin, is_new: base.is_new, now_ms };
         let tells = self.notify(&mut tx, &changed, told, &ticket.changes, &coming).await?;
+        if tells_streams(&base, &changed) {
+            tx.number_change(&changed.user, &changed.id, base.conversation.last_position, now_ms).await?;
+        }
+        let committing = self.heads.committing(&changed.id);
         tx.commit().await?;
+        committing.done();
         if tells {
             self.ring_push();
         }
         if !changed.hidden {
-            self.heads.publish(&snapshot.id, Head::from(&changed));
+            self.publish(&changed);
         }
         self.work.notify_one();
         Ok(Applied::Changed { ask })
@@ -349,6 +360,13 @@ async fn remember_files(tx: &mut Tx, conversation: &ConversationId, message: &Me
         tx.put_remote_file(&RemoteFile { id, conversation, message, name, content_type }).await?;
     }
     Ok(())
+}
+
+/// Whether the user would see a difference: formatting that comes later is none.
+fn tells_streams(base: &Base, changed: &Conversation) -> bool {
+    let before = &base.conversation;
+    let moved = (before.last_position, before.unread) != (changed.last_position, changed.unread);
+    !changed.hidden && (base.is_new || moved)
 }
 
 /// What a snapshot is held against.

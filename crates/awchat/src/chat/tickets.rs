@@ -134,7 +134,7 @@ impl Chat {
         self.store.ticket(user, id).await?.ok_or(Error::NotFound)
     }
 
-    fn summary(&self, owned: &Owned) -> Summary {
+    pub(super) fn summary(&self, owned: &Owned) -> Summary {
         let ticket = &owned.ticket;
         let reference = self.reference(&ticket.number);
         Summary {

@@ -193,18 +193,24 @@ impl Store {
         Ok(row.and_then(|(id,)| ConversationId::parse(&id)))
     }
 
-    /// Marks all of the user's conversation as read; the conversation as it is then, or `None` if it is not there.
-    pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<Option<Conversation>> {
+    /// Marks all of the user's conversation as read; the conversation as it is then, or `None` if it is not there or
+    /// has been read.
+    pub async fn mark_read(&self, user: &UserId, id: &ConversationId, now_ms: i64) -> Result<Option<Conversation>> {
+        let mut tx = self.begin().await?;
         let row: Option<Row> = sqlx::query_as(concat!(
             "update conversation set read_position = last_position, unread = 0, revision = revision + 1
-             where id = $1 and user_id = $2 and hidden = 0 returning ",
+             where id = $1 and user_id = $2 and hidden = 0 and (unread > 0 or read_position < last_position)
+             returning ",
             conversation_columns!()
         ))
         .bind(id.as_str())
         .bind(user.as_str())
-        .fetch_optional(&self.write)
+        .fetch_optional(tx.conn())
         .await?;
-        row.map(Conversation::try_from).transpose()
+        let Some(read) = row.map(Conversation::try_from).transpose()? else { return Ok(None) };
+        tx.number_change(user, id, read.last_position, now_ms).await?;
+        tx.commit().await?;
+        Ok(Some(read))
     }
 }
 

@@ -80,7 +80,7 @@ impl Tombstones {
 
 /// Everything that is a user's, `$1`, but for what needs more than an id: messages and tickets before the conversations
 /// that they are found by, and jobs before both and before the journal.
-const OF_USER: [&str; 16] = [
+const OF_USER: [&str; 17] = [
     "delete from job where kind = 'enrich' and subject = $1",
     "delete from job where kind = 'settle' and subject in (select id from outbound where user_id = $1)",
     "delete from job where kind not in ('enrich', 'settle', 'erase', 'forget_contact')
@@ -100,6 +100,7 @@ const OF_USER: [&str; 16] = [
     "delete from notice where user_id = $1",
     "delete from device where user_id = $1",
     "delete from notification_settings where user_id = $1",
+    "delete from stream where user_id = $1",
 ];
 
 impl Store {

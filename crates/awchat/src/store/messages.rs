@@ -117,6 +117,24 @@ impl Store {
         rows.into_iter().map(Message::try_from).collect()
     }
 
+    /// At most `limit` messages of the user's conversation that the change of this number brought, oldest position first.
+    pub async fn messages_of_change(
+        &self,
+        user: &UserId,
+        id: &ConversationId,
+        seq: i64,
+        limit: i64,
+    ) -> Result<Vec<Message>> {
+        let rows: Vec<Row> = sqlx::query_as(shown!("and m.seq = $3 order by m.position limit $4"))
+            .bind(id.as_str())
+            .bind(user.as_str())
+            .bind(seq)
+            .bind(limit)
+            .fetch_all(&self.read)
+            .await?;
+        rows.into_iter().map(Message::try_from).collect()
+    }
+
     /// The text of a message of the user's conversation.
     pub async fn message_text(&self, user: &UserId, id: &ConversationId, message: &str) -> Result<Option<String>> {
         let row: Option<(String,)> = sqlx::query_as(

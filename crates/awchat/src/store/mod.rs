@@ -29,6 +29,7 @@ pub mod nodes;
 pub mod notices;
 pub mod outbound;
 pub mod reports;
+pub mod streams;
 pub mod tickets;
 
 /// The database.

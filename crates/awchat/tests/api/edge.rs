@@ -20,6 +20,7 @@ async fn without_a_valid_token_nothing_is_answered() {
         ("POST", format!("/api/conversations/{chat}/read")),
         ("POST", format!("/api/conversations/{chat}/close")),
         ("POST", format!("/api/conversations/{chat}/reply")),
+        ("GET", "/api/events".to_owned()),
     ] {
         world.nobody().call(method, &path, None).await.expect_error(401, "unauthorized");
         let bearing = world.nobody().bearing("not.a.token");

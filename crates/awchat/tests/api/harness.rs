@@ -320,6 +320,23 @@ impl Client<'_> {
         self.world.send(request.build().expect("a request")).await
     }
 
+    /// Asks for an answer that does not end; its head is checked against the document.
+    pub(crate) async fn opens_stream(&self, path: &str) -> reqwest::Response {
+        let mut request = self.world.http.get(format!("{}{path}", self.world.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let response = request.send().await.expect("the server answers");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        assert_eq!(status, 200, "{path}");
+        let (text, bytes, json, took) = (String::new(), Vec::new(), Value::Null, Duration::ZERO);
+        Answer { status, headers, text, bytes, json, took }.check("GET", path);
+        response
+    }
+
     /// Uploads a file under a name.
     pub(crate) async fn uploads(&self, name: &str, bytes: &[u8]) -> Answer {
         let head = format!(
@@ -453,7 +470,8 @@ fn fits(template: &str, path: &str) -> bool {
         && template.iter().zip(&path).all(|(t, p)| t == p || (t.starts_with('{') && !p.is_empty()))
 }
 
-fn document() -> &'static Arc<Document> {
+/// The contract.
+pub(crate) fn document() -> &'static Arc<Document> {
     static DOCUMENT: OnceLock<Arc<Document>> = OnceLock::new();
     DOCUMENT.get_or_init(|| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../api/openapi.yaml");

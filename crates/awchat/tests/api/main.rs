@@ -15,6 +15,7 @@ mod delivery;
 mod devices;
 mod docs;
 mod edge;
+mod events;
 mod export;
 mod feedback;
 mod files;

@@ -119,6 +119,18 @@ impl Document {
         report(&name, found)
     }
 
+    /// Checks a value against the schema of this name, for what travels otherwise than as a body.
+    ///
+    /// # Errors
+    /// One sentence for each thing that does not fit.
+    pub fn check_schema(&self, name: &str, value: &Value) -> Result<(), Vec<String>> {
+        let pointer = pointer_to("", &["components", "schemas", name]);
+        if self.at(&pointer).is_null() {
+            return report(name, vec!["this schema is not documented".to_owned()]);
+        }
+        report(name, self.schemas.check(&pointer, value, "value"))
+    }
+
     fn operation(&self, method: &str, path: &str) -> Result<paths::Operation, String> {
         self.routes.find(method, path).map_err(|why| format!("{method} {path}: {why}"))
     }

@@ -257,7 +257,9 @@ impl Chat {
             return Ok(if plan.ask { Applied::Changed { ask: true } } else { Applied::Unchanged });
         }
         let changed = self.write_plan(&mut tx, &base, &plan, *origin != Origin::Webhook, now_ms).await?;
+        let committing = self.memory.heads.committing(&snapshot.id);
         tx.commit().await?;
+        committing.done();
         if !changed.hidden {
             self.memory.heads.publish(&snapshot.id, Head::from(&changed));
         }

@@ -618,6 +618,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Be told of all that changes
+         * @description One answer that does not end: server-sent events for all of the user's conversations and tickets. `EventSource`
+         *     cannot send the session token; read the answer of `fetch` instead.
+         *
+         *     **Without a gap.** Every event has an `id`. Send the last one that you have taken in as `Last-Event-ID` when you
+         *     open the stream anew, and you are told what has changed since, whatever became of the connection and whichever
+         *     node answers. To begin, open the stream without it: the first event is `resync`. Load your lists after that
+         *     event; what changes after it is told.
+         *
+         *     | event | data | what to do |
+         *     |---|---|---|
+         *     | `change` | `Change` | take in the messages by their ids, and the state as it is |
+         *     | `resync` | `{}` | load what you show anew: this is the beginning, you were too far behind, or something is gone |
+         *     | `end` | `StreamEnd` | the answer ends: `token`: get a new session token first; `shutdown`: come back; `replaced`: the user has opened newer streams |
+         *
+         *     A `change` has the messages that came, were edited or were taken back, each once as it is now, and the state as it
+         *     is now: of several states that nobody was there to hear of, the last one is told. Nothing is left out for a slow
+         *     reader; one that is more than 256 changes behind is told to `resync`.
+         *
+         *     A line that begins with a colon is a heartbeat, each 20 seconds without an event. After two that did not come,
+         *     take the connection for dead. A user may have 8 streams; a ninth ends the oldest. A stream ends with its session
+         *     token. What is told on a stream still goes to the user's devices as a notice.
+         */
+        get: operations["streamEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/export": {
         parameters: {
             query?: never;
@@ -928,6 +968,24 @@ export interface components {
             snoozedUntil: components["schemas"]["SnoozedUntil"];
             rated: components["schemas"]["Rated"];
             unreadCount: components["schemas"]["UnreadCount"];
+        };
+        /** @description A conversation or ticket that changed, as it is now. */
+        Change: {
+            id: components["schemas"]["ConversationId"];
+            /** @description Those that are new, or were edited or taken back; oldest first. */
+            messages: components["schemas"]["Message"][];
+            latestTimestamp: components["schemas"]["LatestTimestamp"];
+            state: components["schemas"]["State"];
+            snoozedUntil: components["schemas"]["SnoozedUntil"];
+            rated: components["schemas"]["Rated"];
+            unreadCount: components["schemas"]["UnreadCount"];
+            /** @description The ticket that it is; null for a conversation that is none. */
+            ticket: components["schemas"]["TicketSummary"] | null;
+        };
+        /** @description Why the server ends a stream. */
+        StreamEnd: {
+            /** @enum {string} */
+            reason: "token" | "shutdown" | "replaced";
         };
         Read: {
             /** @constant */
@@ -3283,6 +3341,53 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["InternalError"];
+            503: components["responses"]["Overloaded"];
+        };
+    };
+    streamEvents: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The `id` of the last event that was taken in. One that is not known counts as none.
+                 * @example 1719750000000-17
+                 */
+                "Last-Event-ID"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events, for as long as the client stays. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example retry: 1000
+                     *     id: 1719750000000-17
+                     *     event: resync
+                     *     data: {}
+                     *
+                     *     id: 1719750000000-18
+                     *     event: change
+                     *     data: {"id":"215472621202693","messages":[],"latestTimestamp":1719750062,"state":"closed","snoozedUntil":null,"rated":false,"unreadCount":0,"ticket":null}
+                     *
+                     *     :
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["IntercomUnavailable"];
             503: components["responses"]["Overloaded"];
         };
     };
