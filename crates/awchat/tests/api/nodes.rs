@@ -208,12 +208,13 @@ async fn what_a_dead_node_had_in_hand_is_taken_up_by_one_other() {
 
 #[tokio::test]
 async fn a_node_that_was_cut_off_waits_for_the_others_and_gives_up_its_lead() {
-    let Some((world, [one, other])) = nodes::<2>(world()).await else { return };
+    let Some((world, [one, other, third])) = nodes::<3>(world()).await else { return };
     assert!(worker::sweep(&one).await.expect("swept"));
     world.clock.advance(60_000);
     assert!(worker::sweep(&other).await.expect("swept"), "nobody else seems alive");
     assert!(!one.chat.tend_nodes().await.expect("it is back"), "others may be back in a moment");
     assert!(!worker::sweep(&one).await.expect("looked"), "another one leads by now");
+    assert_eq!(while_only_these_live(&world, &[&one, &other, &third], 20).await, 0, "and so they are");
 }
 
 /// What hangs goes on hanging until the server is killed.
@@ -295,6 +296,8 @@ async fn the_same_request_at_two_nodes_at_once_is_one_message_and_both_hear_of_i
         assert_eq!(bodies.expect("each is answered").len(), 1, "{key:?}: byte for byte");
     }
     assert_eq!(world.sandbox.contact_parts(&id).len(), 3);
+    let doubted = count(&nodes[0], "select count(*) from outbound where ambiguous = 1").await;
+    assert_eq!(doubted, 0, "who is being answered elsewhere is waited for, not looked for");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -359,6 +362,7 @@ async fn a_webhook_is_applied_by_one_node_whichever_received_it() {
                 return taken;
             }
             taken.extend(some.into_iter().map(|received| received.id));
+            assert!(taken.len() <= 300, "each once");
         }
     })
     .await;
