@@ -16,6 +16,7 @@ use crate::intercom::downloads::Downloads;
 use crate::intercom::{self, Intercom};
 use crate::limits::Limits;
 use crate::push::Push;
+use crate::shared::Shared;
 use crate::store::Store;
 
 /// The server's handles; a clone is a pointer.
@@ -39,6 +40,8 @@ pub struct Handles {
     pub chat: Arc<Chat>,
     /// Notices to users' devices.
     pub push: Push,
+    /// What nodes share beside the database.
+    pub shared: Shared,
     /// Who asks, and how often.
     pub edge: Arc<Edge>,
     /// Whether the database took a write, and when that was tried; a crowd of questions costs one try a second.
@@ -111,12 +114,17 @@ impl App {
         };
         let files = Files::open(&config)?;
         let downloads = Downloads::new(config.intercom.clone()).map_err(Error::internal)?;
-        let chat = Chat::new(store.clone(), intercom.clone(), (files.clone(), downloads), clock.clone(), settings);
+        let shared = match &config.redis_url {
+            Some(url) => Shared::open(url, &store.secret_for("redis"), clock.clone()).await?,
+            None => Shared::default(),
+        };
+        let ours = (store.clone(), shared.clone());
+        let chat = Chat::new(ours, intercom.clone(), (files.clone(), downloads), clock.clone(), settings);
         store.join(clock.now_ms()).await?;
         chat.recover().await?;
         let edge = Arc::new(Edge {
             auth: Authenticator::new(&config, clock.clone()).heeding(store.clone()),
-            limits: Limits::new(&config, clock.clone()),
+            limits: Limits::new(&config, shared.clone(), clock.clone()),
         });
         let draining = CancellationToken::new();
         Ok(Self(Arc::new(Handles {
@@ -127,6 +135,7 @@ impl App {
             files,
             chat,
             push,
+            shared,
             edge,
             writable: Mutex::new(None),
             draining,

@@ -20,5 +20,6 @@ pub mod limits;
 pub mod model;
 pub mod push;
 pub mod server;
+pub mod shared;
 pub mod store;
 pub mod worker;

@@ -1,4 +1,7 @@
 //! How often a caller may ask: a bucket per user, and one per client address for requests that fail to say who asks.
+//!
+//! Users' buckets are shared by all nodes, in Redis; while that is not there, each node has its own, and gives a share of
+//! the rate. Failures are counted at each node alone: who sends forgeries shall not keep Redis busy.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,6 +14,7 @@ use ipnet::IpNet;
 use crate::clock::Clock;
 use crate::config::{Config, RateLimit};
 use crate::id::UserId;
+use crate::shared::Shared;
 
 /// Failures of one address (wrong tokens, wrong signatures) before it is told to wait.
 const FAILURES: RateLimit = RateLimit { per_minute: 300, burst: 100 };
@@ -51,6 +55,7 @@ pub struct Decision {
 /// All limits of this process.
 pub struct Limits {
     clock: Clock,
+    shared: Shared,
     users: Buckets<UserId>,
     failures: Buckets<IpAddr>,
     trusted_proxies: Vec<IpNet>,
@@ -63,10 +68,11 @@ impl fmt::Debug for Limits {
 }
 
 impl Limits {
-    /// Limits as configured, by the time of `clock`.
-    pub fn new(config: &Config, clock: Clock) -> Self {
+    /// Limits as configured, by the time of `clock` where no other node is asked.
+    pub fn new(config: &Config, shared: Shared, clock: Clock) -> Self {
         Self {
             clock,
+            shared,
             users: Buckets::new(Rate::new(config.rate_limit)),
             failures: Buckets::new(Rate::new(FAILURES)),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -74,8 +80,12 @@ impl Limits {
     }
 
     /// Counts a request of `user`.
-    pub fn check(&self, user: &UserId, weight: Weight) -> Decision {
-        self.users.take(user, weight.units(), self.clock.now_ms())
+    pub async fn check(&self, user: &UserId, weight: Weight) -> Decision {
+        let (units, rate) = (weight.units(), self.users.rate);
+        match self.shared.take(user.as_str(), rate.cost_us(units), rate.window_us()).await {
+            Some((full_us, now_us)) => rate.take(full_us, units, now_us).0,
+            None => self.users.take_at(rate.share(self.shared.nodes()), user, units, self.clock.now_ms()),
+        }
     }
 
     /// Counts a failure (a 401, a wrong signature) of the client at `address`. This machine's own address is never
@@ -142,11 +152,21 @@ impl Rate {
         u64::from(self.burst) * self.unit_us
     }
 
+    /// What each of so many nodes gives of it: all together give no more, but for each its one request.
+    fn share(self, nodes: u32) -> Self {
+        let nodes = nodes.max(1);
+        Self { burst: (self.burst / nodes).max(1), unit_us: self.unit_us.saturating_mul(u64::from(nodes)) }
+    }
+
+    fn cost_us(&self, units: u32) -> u64 {
+        // More than the bucket holds would never fit.
+        u64::from(units.min(self.burst)) * self.unit_us
+    }
+
     /// Takes `units` at `now_us` from a bucket that is full again at `full_us`; all times count from one epoch.
     /// Gives the decision and the bucket's new time.
     fn take(&self, full_us: u64, units: u32, now_us: u64) -> (Decision, u64) {
-        // More than the bucket holds would never fit.
-        let cost_us = u64::from(units.min(self.burst)) * self.unit_us;
+        let cost_us = self.cost_us(units);
         // A clock that was set back must not lock anybody out.
         let full_us = full_us.clamp(now_us, now_us.saturating_add(self.window_us()));
         let after_us = full_us.saturating_add(cost_us);
@@ -190,16 +210,21 @@ impl<K: Clone + Eq + Hash> Buckets<K> {
     }
 
     fn take(&self, key: &K, units: u32, now_ms: i64) -> Decision {
+        self.take_at(self.rate, key, units, now_ms)
+    }
+
+    /// As [`Buckets::take`], at another rate than its own.
+    fn take_at(&self, rate: Rate, key: &K, units: u32, now_ms: i64) -> Decision {
         let now_us = u64::try_from(now_ms).unwrap_or(0) * 1000;
         let at = self.hasher.hash_one(key) as usize % SHARDS;
         let mut shard = self.shards[at].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(full_us) = shard.full_us.get_mut(key) {
-            let (decision, new_us) = self.rate.take(*full_us, units, now_us);
+            let (decision, new_us) = rate.take(*full_us, units, now_us);
             *full_us = new_us;
             return decision;
         }
         shard.make_room(now_us);
-        let (decision, new_us) = self.rate.take(now_us, units, now_us);
+        let (decision, new_us) = rate.take(now_us, units, now_us);
         shard.full_us.insert(key.clone(), new_us);
         decision
     }
@@ -276,6 +301,18 @@ mod tests {
             passed += u32::from(decision.allowed);
         }
         assert!((3000..=3060).contains(&passed), "{passed} in ten minutes");
+    }
+
+    #[test]
+    fn nodes_that_count_alone_give_no_more_together_than_the_rate() {
+        let whole = rate(300, 60);
+        for nodes in 1..=7 {
+            let share = whole.share(nodes);
+            assert!(share.burst * nodes <= whole.burst, "{nodes}");
+            assert_eq!(share.unit_us, whole.unit_us * u64::from(nodes), "{nodes}");
+        }
+        assert_eq!(whole.share(0).burst, 60);
+        assert_eq!(whole.share(1_000).burst, 1, "nobody is kept out");
     }
 
     #[test]

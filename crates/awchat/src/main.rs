@@ -1,6 +1,7 @@
-//! The command line: serve, dev, token, export, erase.
+//! The command line: serve, dev, token, export, erase, backup.
 
 use std::io::{BufWriter, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -63,6 +64,11 @@ enum Command {
         #[arg(long)]
         user: String,
     },
+    /// Copy the SQLite database of DATABASE_URL to a new file, and check the copy. The server may run meanwhile.
+    Backup {
+        /// The new file.
+        file: PathBuf,
+    },
 }
 
 /// How long a load balancer has to notice that `/ready` says no.
@@ -103,6 +109,7 @@ fn run(command: Command) -> Result<(), Failure> {
             }
             Command::Export { user, .. } => personal::export(&user.unwrap_or_default()).await,
             Command::Erase { user } => personal::erase(&user).await,
+            Command::Backup { file } => back_up(&file).await,
         }
     })
 }
@@ -132,6 +139,13 @@ async fn print_export(what: export::What, since: Option<&str>, format: export::F
         Err(cause) if export::is_broken_pipe(&cause) => Ok(()),
         done => done,
     }
+}
+
+async fn back_up(file: &Path) -> Result<(), Failure> {
+    let url = config::database_url(&config::environment()?);
+    let copied = Store::back_up(url.expose(), file).await?;
+    println!("{}: {} conversations, {} bytes, checked", file.display(), copied.conversations, copied.bytes);
+    Ok(())
 }
 
 fn log_as(format: LogFormat) {

@@ -101,9 +101,18 @@ pub async fn run_with(
     let stop_working = CancellationToken::new();
     tasks.spawn(worker::run(app.clone(), stop_working.clone()));
     tasks.close();
+    let (neighbours, stop_talking) = (TaskTracker::new(), CancellationToken::new());
+    neighbours.spawn({
+        let (app, stop_talking) = (app.clone(), stop_talking.clone());
+        async move { app.chat.keep_in_touch(stop_talking).await }
+    });
+    neighbours.close();
     answer(listener, &app, router, shutdown, unready_for).await;
     stop_working.cancel();
     tasks.wait().await;
+    // The last of what was done is told too.
+    stop_talking.cancel();
+    neighbours.wait().await;
     app.store.close().await;
 }
 

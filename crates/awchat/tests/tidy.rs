@@ -87,7 +87,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("intercom", &["breaker", "config"]),
     ("export", &["store"]),
     ("files", &["config"]),
-    ("shared", &["config"]),
+    ("shared", &["breaker", "config"]),
     ("push", &["breaker", "config", "store"]),
     ("chat", &["config", "intercom", "store", "files", "shared"]),
     ("limits", &["config", "shared"]),

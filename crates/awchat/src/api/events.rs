@@ -26,7 +26,8 @@ pub(super) async fn stream(State(app): State<App>, user: User, headers: HeaderMa
     // Of the head, the token alone is kept.
     let token = headers.get(header::AUTHORIZATION).cloned();
     let token = token.into_iter().map(|token| (header::AUTHORIZATION, token)).collect();
-    let open = Open { app, user, token, listener, cursor, is_new: true };
+    let told_ms = app.clock.now_ms();
+    let open = Open { app, user, token, listener, cursor, is_new: true, told_ms };
     let mut response = Sse::new(stream::unfold(Some(open), next)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -44,6 +45,8 @@ struct Open {
     listener: Listener,
     cursor: Option<Cursor>,
     is_new: bool,
+    /// When the client was last told something, if only that the stream lives, Unix milliseconds.
+    told_ms: i64,
 }
 
 /// Why the server ends a stream.
@@ -61,7 +64,10 @@ enum End {
 async fn next(open: Option<Open>) -> Option<(Result<Event, Infallible>, Option<Open>)> {
     let mut open = open?;
     match open.event().await {
-        Ok(Ok(event)) => Some((Ok(event), Some(open))),
+        Ok(Ok(event)) => {
+            open.told_ms = open.app.clock.now_ms();
+            Some((Ok(event), Some(open)))
+        }
         Ok(Err(end)) => Some((Ok(end.event()), None)),
         Err(error) => {
             // The client comes back, and goes on where it was.
@@ -91,16 +97,17 @@ impl Open {
             if std::mem::take(&mut self.is_new) {
                 return Ok(Ok(Event::default().retry(RETRY).comment("")));
             }
-            let left_s = self.user.ends_at().saturating_sub(self.app.clock.now_s()).max(1);
-            let left = Duration::from_secs(left_s.unsigned_abs());
+            let now_ms = self.app.clock.now_ms();
+            let beat = HEARTBEAT.saturating_sub(Duration::from_millis(now_ms.abs_diff(self.told_ms)));
+            if beat.is_zero() {
+                return Ok(Ok(Event::default().comment("")));
+            }
+            let left_ms = self.user.ends_at().saturating_mul(1000).saturating_sub(now_ms).max(1);
+            let left = Duration::from_millis(left_ms.unsigned_abs());
             tokio::select! {
                 () = self.listener.news() => {}
                 () = self.app.draining.cancelled() => {}
-                () = self.app.clock.sleep(left.min(HEARTBEAT)) => {
-                    if left > HEARTBEAT {
-                        return Ok(Ok(Event::default().comment("")));
-                    }
-                }
+                () = self.app.clock.sleep(self.app.chat.rest(left.min(beat))) => {}
             }
         }
     }

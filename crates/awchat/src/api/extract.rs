@@ -80,7 +80,7 @@ async fn admit(parts: &Parts, edge: &Edge, weight: Weight) -> Result<User> {
         }
         Err(error) => return Err(error),
     };
-    let decision = edge.limits.check(&user.id, weight);
+    let decision = edge.limits.check(&user.id, weight).await;
     if let Some(tally) = parts.extensions.get::<Tally>() {
         tally.set(decision);
     }

@@ -39,6 +39,9 @@ pub(super) struct Ready {
 struct Checks {
     database: &'static str,
     intercom: &'static str,
+    /// Only where there is one; without it this node does its work all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis: Option<&'static str>,
     /// Only while the process is shutting down.
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<&'static str>,
@@ -59,9 +62,10 @@ pub(super) async fn ready(
         Circuit::Open { reason: Reason::Auth, .. } => "auth",
         Circuit::Open { .. } | Circuit::HalfOpen => "open",
     };
+    let redis = app.shared.is_up().map(|up| if up { "ok" } else { "down" });
     let server = app.draining.is_cancelled().then_some("draining");
     let is_ready = database == "ok" && server.is_none() && (local || intercom == "ok");
     let (code, status) =
         if is_ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
-    Ok((code, Json(Ready { status, checks: Checks { database, intercom, server }, version: VERSION })))
+    Ok((code, Json(Ready { status, checks: Checks { database, intercom, redis, server }, version: VERSION })))
 }

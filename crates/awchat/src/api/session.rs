@@ -31,7 +31,7 @@ pub(super) async fn telegram(
     let limits = &app.edge.limits;
     let (session, decision) = match mini_app::session(&body.init_data, &app.config, &app.clock) {
         Ok(session) => {
-            let decision = limits.check(&session.user, Weight::Light);
+            let decision = limits.check(&session.user, Weight::Light).await;
             (Ok(session), decision)
         }
         Err(Error::Unauthorized(reason)) => (Err(Error::Unauthorized(reason)), limits.check_failure(client)),

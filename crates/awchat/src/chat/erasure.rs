@@ -39,9 +39,10 @@ impl Chat {
         };
         let erased = self.store.erase(user, self.clock.now_ms(), payload).await?;
         for conversation in &erased.conversations {
-            self.heads.remove(conversation);
+            self.forget(conversation, user);
         }
         self.streams.wake(user);
+        self.tell_of_erasure();
         tracing::info!("a user was erased");
         self.work.notify_one();
         self.scrub_now().await

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Chat;
-use super::heads::Committing;
+use super::nodes::Committing;
 use crate::error::{Error, Result};
 use crate::id::{self, ConversationId, UserId};
 use crate::store::Tx;
@@ -130,7 +130,7 @@ impl Chat {
         for conversation in &rated {
             tx.number_change(user, &conversation.id, conversation.last_position, now_ms).await?;
         }
-        let committing: Vec<_> = rated.iter().map(|rated| self.heads.committing(&rated.id)).collect();
+        let committing: Vec<_> = rated.iter().map(|rated| self.committing(&rated.id)).collect();
         tx.commit().await?;
         committing.into_iter().for_each(Committing::done);
         rated.iter().for_each(|conversation| self.publish(conversation));

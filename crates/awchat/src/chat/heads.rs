@@ -11,8 +11,9 @@ use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 use tokio::sync::Notify;
 
+use super::trust::{AsOf, SPREAD, Trust};
 use crate::clock::Clock;
-use crate::id::{ConversationId, UserId};
+use crate::id::{self, ConversationId, UserId};
 use crate::model::State;
 use crate::store::conversations::Conversation;
 
@@ -61,13 +62,20 @@ pub struct Heads(Cache<ConversationId, Arc<Place>, UnitWeighter, DefaultHashBuil
 /// Where one conversation's head stands.
 #[derive(Debug)]
 pub struct Place {
-    head: RwLock<Option<Head>>,
+    known: RwLock<Known>,
     changed: Notify,
     /// When Intercom should be asked about a conversation that is polled, Unix milliseconds.
     ask_ms: AtomicI64,
     /// After how long without news the next time, milliseconds.
     gap_ms: AtomicI64,
     looks: Looks,
+}
+
+/// A head, and when the database was last seen to say no more.
+#[derive(Debug, Default)]
+struct Known {
+    head: Option<Head>,
+    as_of: AsOf,
 }
 
 /// Whether somebody looks at a conversation.
@@ -87,25 +95,6 @@ pub struct Waiting<'a>(&'a AtomicI64);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A commit under way that changes a conversation. Unless its end is heard of, the head is forgotten: a commit whose answer
-/// is lost may have been done, and the next poll reads what is so.
-pub struct Committing<'a>(Option<(&'a Heads, &'a ConversationId)>);
-
-impl Committing<'_> {
-    /// It is done, and the head will be published.
-    pub fn done(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Committing<'_> {
-    fn drop(&mut self) {
-        if let Some((heads, id)) = self.0 {
-            heads.0.remove(id);
-        }
     }
 }
 
@@ -135,9 +124,9 @@ impl Heads {
         place
     }
 
-    /// A commit that changes this conversation begins.
-    pub fn committing<'a>(&'a self, id: &'a ConversationId) -> Committing<'a> {
-        Committing(Some((self, id)))
+    /// Forgets a head that may be an old one: the next poll reads what is so.
+    pub fn doubt(&self, id: &ConversationId) {
+        self.0.remove(id);
     }
 
     /// Publishes a head read from a commit, unless a newer one is here, and wakes who waits for it.
@@ -145,6 +134,13 @@ impl Heads {
         let place = self.place(id);
         place.set(head);
         place
+    }
+
+    /// Publishes a head that another node tells of, where anybody here wants to know.
+    pub fn hear(&self, id: &ConversationId, head: Head) {
+        if let Some(place) = self.0.get(id) {
+            place.set(head);
+        }
     }
 
     /// Whether the user looks at the conversation, as [`Place::looks`]; not, where nobody has polled it.
@@ -169,7 +165,7 @@ impl Heads {
 impl Place {
     fn empty() -> Self {
         let (ask_ms, gap_ms) = (AtomicI64::new(0), AtomicI64::new(FIRST_GAP_MS));
-        Self { head: RwLock::new(None), changed: Notify::new(), ask_ms, gap_ms, looks: Looks::default() }
+        Self { known: RwLock::default(), changed: Notify::new(), ask_ms, gap_ms, looks: Looks::default() }
     }
 
     /// A poll has come.
@@ -211,15 +207,21 @@ impl Place {
 
     /// The head as it is now; `None` once the conversation is gone.
     pub fn head(&self) -> Option<Head> {
-        self.head.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.read().unwrap_or_else(PoisonError::into_inner).head.clone()
+    }
+
+    /// The head, unless the database may say more by now.
+    pub fn sound(&self, trust: &Trust, now_ms: i64) -> Option<Head> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.head.as_ref().filter(|_| trust.holds(known.as_of, now_ms)).cloned()
     }
 
     /// Sets the head, unless a newer one is here, and wakes who waits.
     pub fn set(&self, head: Head) {
-        let mut current = self.head.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_none_or(|current| current.revision < head.revision) {
-            *current = Some(head);
-            drop(current);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.head.as_ref().is_none_or(|current| current.revision < head.revision) {
+            known.head = Some(head);
+            drop(known);
             // News: the wait begins anew with the next poll.
             self.gap_ms.store(FIRST_GAP_MS, Ordering::Relaxed);
             self.ask_ms.store(0, Ordering::Relaxed);
@@ -227,26 +229,48 @@ impl Place {
         }
     }
 
-    fn clear(&self) {
-        *self.head.write().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Sets the head that was read from the database, whose reading began at `as_of`; the newest that is known.
+    pub fn confirm(&self, head: Head, as_of: AsOf) -> Head {
+        self.set(head.clone());
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.as_of = known.as_of.max(as_of);
+        known.head.clone().unwrap_or(head)
+    }
+
+    /// The conversation is gone, or was never there.
+    pub fn clear(&self) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).head = None;
         self.changed.notify_waiters();
     }
 
-    /// Waits until the head's position is beyond `position`, the conversation is gone, or `wait` is over; the head then.
-    pub async fn beyond(&self, position: i64, wait: Duration, clock: &Clock) -> Option<Head> {
-        let deadline = clock.sleep(wait);
-        tokio::pin!(deadline);
+    /// Waits until the head's position is beyond `position`, the conversation is gone, the head cannot be trusted any
+    /// more, or `wait` is over; the head then.
+    pub async fn beyond(&self, position: i64, wait: Duration, clock: &Clock, trust: &Trust) -> Option<Head> {
+        let until_ms = clock.now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+        let mut deadline = Box::pin(clock.sleep(wait));
+        let mut is_shaken = false;
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
+            let (changed, shaken) = (self.changed.notified(), trust.shaken());
+            tokio::pin!(changed, shaken);
             // Registered before looking: a change between the look and the wait is not missed.
             changed.as_mut().enable();
+            shaken.as_mut().enable();
             match self.head() {
                 Some(head) if head.position <= position => {}
                 other => return other,
             }
+            if !is_shaken && self.sound(trust, clock.now_ms()).is_none() {
+                return self.head();
+            }
             tokio::select! {
                 () = &mut changed => {}
+                () = &mut shaken, if !is_shaken => {
+                    // All who wait are: they do not ask the database all at once.
+                    let left_ms = u64::try_from(until_ms.saturating_sub(clock.now_ms())).unwrap_or(0);
+                    let soon = SPREAD.mul_f64(id::chance()).min(Duration::from_millis(left_ms));
+                    deadline = Box::pin(clock.sleep(soon));
+                    is_shaken = true;
+                }
                 () = &mut deadline => return self.head(),
             }
         }
@@ -274,23 +298,13 @@ mod tests {
         assert_eq!(place.head(), Some(head(20, 2)));
     }
 
-    #[test]
-    fn a_commit_whose_end_nobody_heard_of_leaves_no_head_behind() {
-        let heads = Heads::new(10);
-        heads.publish(&id("1"), head(10, 1));
-        heads.committing(&id("1")).done();
-        assert_eq!(heads.place(&id("1")).head(), Some(head(10, 1)));
-        drop(heads.committing(&id("1")));
-        assert_eq!(heads.place(&id("1")).head(), None);
-    }
-
     #[tokio::test]
     async fn a_waiter_wakes_when_its_conversation_moves() {
         let (heads, clock) = (Heads::new(10), Clock::manual(0));
         let place = heads.publish(&id("1"), head(10, 1));
         let waiter = tokio::spawn({
             let clock = clock.clone();
-            async move { place.beyond(10, Duration::from_secs(30), &clock).await }
+            async move { place.beyond(10, Duration::from_secs(30), &clock, &Trust::new(true)).await }
         });
         tokio::task::yield_now().await;
         heads.publish(&id("1"), head(11, 2));
@@ -302,7 +316,7 @@ mod tests {
         let (heads, clock) = (Heads::new(10), Clock::manual(0));
         let place = heads.publish(&id("1"), head(10, 1));
         heads.remove(&id("1"));
-        assert_eq!(place.beyond(10, Duration::from_secs(30), &clock).await, None);
+        assert_eq!(place.beyond(10, Duration::from_secs(30), &clock, &Trust::new(true)).await, None);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::files::Files;
 use crate::id::FileId;
 use crate::intercom::Intercom;
 use crate::intercom::downloads::Downloads;
+use crate::shared::Shared;
 use crate::store::Store;
-use crate::store::conversations::Conversation;
 use crate::store::devices::Platform;
 
 pub mod attachments;
@@ -28,6 +28,7 @@ pub mod followups;
 pub mod heads;
 pub mod journal;
 pub mod mirror;
+mod nodes;
 pub mod notices;
 mod reopening;
 pub mod requests;
@@ -38,6 +39,7 @@ pub mod streams;
 pub mod sweep;
 pub mod sync;
 pub mod tickets;
+pub mod trust;
 mod turns;
 pub mod view;
 
@@ -54,6 +56,10 @@ pub struct Chat {
     settings: Settings,
     heads: heads::Heads,
     streams: Arc<streams::Streams>,
+    /// What heads are worth while other nodes write to the database.
+    trust: trust::Trust,
+    /// Other nodes.
+    shared: Shared,
     turns: turns::Turns,
     requests: requests::Requests,
     /// Owns what goes on after a client has hung up: a message that is being sent is sent to the end.
@@ -90,13 +96,15 @@ pub struct Settings {
 impl Chat {
     /// Puts the domain together.
     pub fn new(
-        store: Store,
+        (store, shared): (Store, Shared),
         intercom: Intercom,
         (files, downloads): (Files, Downloads),
         clock: Clock,
         settings: Settings,
     ) -> Arc<Self> {
         Arc::new(Self {
+            trust: trust::Trust::new(!store.serves_many()),
+            shared,
             store,
             intercom,
             files,
@@ -115,12 +123,6 @@ impl Chat {
             watched: sweep::Watched::new(),
             repairs: AtomicU64::new(0),
         })
-    }
-
-    /// Tells whoever waits for news of a conversation as a commit has left it.
-    fn publish(&self, conversation: &Conversation) {
-        self.heads.publish(&conversation.id, heads::Head::from(conversation));
-        self.streams.wake(&conversation.user);
     }
 
     /// Waits until a webhook has been stored.

@@ -172,6 +172,11 @@ impl Streams {
         }
     }
 
+    /// Anything may have changed: all who listen look.
+    pub fn wake_all(&self) {
+        self.lock().users.values().for_each(|of_user| of_user.news.send_modify(|_| {}));
+    }
+
     fn enter(self: &Arc<Self>, user: &UserId) -> Option<Listener> {
         let mut all = self.lock();
         if all.open >= MOST {

@@ -179,9 +179,8 @@ impl Chat {
             tx.number_loss(user, self.clock.now_ms()).await?;
         }
         tx.commit().await?;
-        self.heads.remove(id);
         if let Some(Conversation { user, .. }) = &mirrored {
-            self.streams.wake(user);
+            self.forget(id, user);
         }
         Ok(())
     }
@@ -225,7 +224,7 @@ impl Chat {
         if tells_streams(&base, &changed) {
             tx.number_change(&changed.user, &changed.id, base.conversation.last_position, now_ms).await?;
         }
-        let committing = self.heads.committing(&changed.id);
+        let committing = self.committing(&changed.id);
         tx.commit().await?;
         committing.done();
         if tells {

@@ -128,6 +128,38 @@ mod tests {
         assert_eq!(file, env_example(), "one is longer than the other");
     }
 
+    /// What pages and files for operators name that is somebody else's.
+    const FOREIGN: [&str; 8] =
+        ["AWS_", "POSTGRES_", "ROOT_", "REDIS_PASSWORD", "S3_SECRET_KEY", "AF_", "METHOD_", "SESSION_JWT_SECRET"];
+
+    /// Words of capitals with an underscore: what a setting's name looks like.
+    fn names(text: &str) -> impl Iterator<Item = &str> {
+        let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(move |word| word.len() > 3 && word.chars().all(is_part) && word.trim_matches('_').contains('_'))
+    }
+
+    #[test]
+    fn what_is_written_for_operators_names_only_settings_that_there_are() {
+        let pages = [
+            ("README.md", include_str!("../../../../README.md")),
+            ("docs/guide.md", include_str!("../../../../docs/guide.md")),
+            ("docs/operations.md", include_str!("../../../../docs/operations.md")),
+            ("deploy/Dockerfile", include_str!("../../../../deploy/Dockerfile")),
+            ("deploy/compose.yaml", include_str!("../../../../deploy/compose.yaml")),
+            ("deploy/awchat.service", include_str!("../../../../deploy/awchat.service")),
+        ];
+        for (page, text) in pages {
+            let is_ours = |name: &&str| !FOREIGN.iter().any(|foreign| name.starts_with(foreign));
+            let unknown: Vec<&str> = names(text)
+                .filter(is_ours)
+                .filter(|name| !SETTINGS.iter().any(|setting| setting.name == *name))
+                .collect();
+            assert!(unknown.is_empty(), "{page} names what is no setting: {unknown:?}");
+        }
+        assert_eq!(names("`NO_SUCH=1`, A_B, Ab_C, NONE").collect::<Vec<_>>(), ["NO_SUCH"]);
+    }
+
     #[test]
     fn no_setting_is_listed_twice() {
         let mut names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();

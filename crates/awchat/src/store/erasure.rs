@@ -114,6 +114,16 @@ impl Store {
         self.tombstones.erasures.load(Ordering::Acquire)
     }
 
+    /// A user was erased by another process, or may have been.
+    pub fn note_erasure(&self) {
+        self.tombstones.erasures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A secret that all processes of this database know, and nobody else; one for each purpose.
+    pub fn secret_for(&self, purpose: &str) -> String {
+        self.tombstones.digest("secret", purpose)
+    }
+
     /// The user is back, with a token from after the erasure: what is theirs is stored again.
     pub async fn set_returned(&self, user: &UserId) -> Result<()> {
         sqlx::query("update erasure set returned = 1 where digest = $1")

@@ -15,6 +15,7 @@ use sqlx::{Any, AnyPool, Connection, Transaction};
 
 use crate::error::{Error, Result};
 
+pub mod backup;
 pub mod contacts;
 pub mod conversations;
 pub mod devices;
@@ -132,6 +133,11 @@ impl Store {
         Ok(Self { write, read, engine, tombstones, node: Arc::new(nodes::Node::new()), _lock: lock })
     }
 
+    /// Whether several processes can use the database as their own: PostgreSQL; a SQLite file has one.
+    pub fn serves_many(&self) -> bool {
+        self.engine == Engine::Postgres
+    }
+
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Tx> {
         let transaction = match self.engine {
@@ -161,6 +167,17 @@ impl Store {
         let row: Option<(i64,)> =
             sqlx::query_as("select value from mark where name = $1").bind(name).fetch_optional(&self.read).await?;
         Ok(row.map(|(value,)| value))
+    }
+
+    /// Counts a mark up.
+    pub async fn count_up(&self, name: &str) -> Result<()> {
+        sqlx::query(
+            "insert into mark (name, value) values ($1, 1) on conflict (name) do update set value = mark.value + 1",
+        )
+        .bind(name)
+        .execute(&self.write)
+        .await?;
+        Ok(())
     }
 
     /// Sets a mark.

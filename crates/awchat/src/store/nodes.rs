@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Engine, Store};
+use super::Store;
 use crate::error::Result;
 use crate::id;
 
@@ -52,11 +52,6 @@ impl Node {
 }
 
 impl Store {
-    /// Whether several processes can have the database as their own: PostgreSQL.
-    pub fn serves_many(&self) -> bool {
-        self.engine == Engine::Postgres
-    }
-
     /// At the start: this process is one of the database's nodes, and what dead ones had in hand is free.
     ///
     /// # Errors

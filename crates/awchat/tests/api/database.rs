@@ -67,7 +67,12 @@ async fn template(server: &str) -> &'static str {
     let make = async || {
         let name = new_name();
         at_server(server, format!("create database {name}")).await.expect("a database at AWCHAT_TEST_DATABASE");
-        Store::open(&format!("{server}/{name}")).await.expect("its schema").close().await;
+        let url = format!("{server}/{name}");
+        Store::open(&url).await.expect("its schema").close().await;
+        // Each copy makes a key of its own: by that, installations that share a Redis are told apart.
+        let mut connection = AnyConnection::connect(&url).await.expect("the new database");
+        connection.execute("delete from digest_key").await.expect("a row less");
+        connection.close().await.expect("closed");
         name
     };
     TEMPLATE.get_or_init(make).await

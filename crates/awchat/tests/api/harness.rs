@@ -1,7 +1,7 @@
 //! A whole server and a whole outside world for one test.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use awchat::app::App;
@@ -237,13 +237,23 @@ pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: 
         ("RATE_LIMIT_BURST", "100000"),
     ];
     let given = settings.iter().chain(&usual).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    given.chain(storage(database).into_iter().map(|(name, value)| (name.to_owned(), value))).collect()
+    let redis = redis().map(|redis| ("REDIS_URL".to_owned(), redis));
+    given.chain(redis).chain(storage(database).into_iter().map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
 /// The bucket that all servers of this run keep their files in, such as `http://127.0.0.1:9000/tests`; without one, they
 /// are kept in directories.
 pub(crate) fn bucket() -> Option<String> {
     std::env::var("AWCHAT_TEST_S3").ok().filter(|bucket| !bucket.is_empty())
+}
+
+/// The Redis server that all servers of this run share what they share through, such as `redis://127.0.0.1:6379`;
+/// without one, they share nothing.
+pub(crate) fn redis() -> Option<String> {
+    static TOLD: Once = Once::new();
+    let server = std::env::var("AWCHAT_TEST_REDIS").ok().filter(|server| !server.is_empty());
+    TOLD.call_once(|| eprintln!("redis: {}", server.as_deref().unwrap_or("none")));
+    server
 }
 
 /// A place for files that no other server of this run has.

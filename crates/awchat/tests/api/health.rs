@@ -10,7 +10,8 @@ async fn a_healthy_server_is_up_and_ready() {
     let nobody = world.nobody();
     assert_eq!(nobody.get("/health").await.expect(200)["status"], "ok");
     let ready = nobody.get("/ready").await.expect(200);
-    assert_eq!(ready["checks"], json!({ "database": "ok", "intercom": "ok" }));
+    let checks = ["database", "intercom"].map(|name| ready["checks"][name].as_str());
+    assert_eq!(checks, [Some("ok"), Some("ok")]);
     assert_eq!(world.calls(), 0, "neither asks Intercom");
     nobody.get("/ready?scope=galaxy").await.expect_error(400, "validation_error");
 }

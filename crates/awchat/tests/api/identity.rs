@@ -522,6 +522,8 @@ async fn nothing_private_reaches_the_log_an_error_or_the_wrong_answer() {
         ("INTERCOM_CLIENT_SECRET", &settings.client_secret),
         ("FILE_URL_SECRETS", &canary("file-secret-0123456789-0123456789")),
         ("ADMIN_TOKEN", &canary("admin-secret-0123456789")),
+        // Nobody is there: what is said of that does not say the password.
+        ("REDIS_URL", &format!("redis://:{}@127.0.0.1:1", canary("redis-secret-0123456789"))),
         ("INTERCOM_TIMEOUT_MS", "500"),
         ("SETTLE_MS", "500"),
         ("BREAKER_OPEN_MS", "500"),

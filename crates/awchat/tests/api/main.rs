@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests live in real time, and own what they spawn")]
 
 mod admin;
+mod backup;
 mod child;
 mod clients;
 mod config;
@@ -31,6 +32,7 @@ mod process;
 mod push;
 mod push_answers;
 mod push_load;
+mod redis;
 mod sending;
 mod sweep;
 mod ticket_messages;

@@ -44,7 +44,8 @@ async fn outage(kind: Kind) {
     let reads_during = fastest(reads_before * 10, async |_| reads(&ada, &chat).await).await;
     feedback(&ada, &chat).await;
     let not_ready = nobody.get("/ready").await.expect(503);
-    assert_eq!(not_ready["checks"], json!({ "database": "ok", "intercom": "open" }));
+    let checks = ["database", "intercom"].map(|name| not_ready["checks"][name].as_str());
+    assert_eq!(checks, [Some("ok"), Some("open")]);
     nobody.get("/ready?scope=local").await.expect(200);
     nobody.get("/health").await.expect(200);
     let ratio = reads_during.as_secs_f64() / reads_before.as_secs_f64();

@@ -1,6 +1,7 @@
 //! The server as a process of its own: started, told to go, killed, started again on the same port and database.
 
 use std::fs::{File, OpenOptions};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -61,16 +62,8 @@ impl Server {
     /// Starts the process and waits until it answers.
     pub(crate) async fn up(&mut self) {
         let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("a file for the log");
-        let child = Command::new(env!("CARGO_BIN_EXE_awchat"))
-            .arg("serve")
-            .env_clear()
-            .envs(self.settings.iter().rev().map(|(name, value)| (name, value)))
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the server's binary starts");
+        let mut serve = self.command(&["serve"]);
+        let child = serve.stdout(Stdio::null()).stderr(log).spawn().expect("the server's binary starts");
         self.child = Some(child);
         for _ in 0..1_000 {
             let health = self.http.get(format!("{}/health", self.url)).send().await;
@@ -135,6 +128,19 @@ impl Server {
     pub(crate) fn user(&self, sub: &str) -> Caller {
         // A client of one's own: its connections are nobody else's.
         Caller { http: client(), url: self.url.clone(), token: harness::token(sub, &Clock::system()) }
+    }
+
+    /// Where its database is, if that is a file, and its log.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A command of the binary's with the server's settings.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_awchat"));
+        command.args(arguments).env_clear().envs(self.settings.iter().rev().map(|(name, value)| (name, value)));
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command
     }
 
     fn log(&self) -> std::path::PathBuf {

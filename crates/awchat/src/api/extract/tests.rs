@@ -16,6 +16,7 @@ use crate::auth::mint;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::id::UserId;
+use crate::shared::Shared;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -133,7 +134,7 @@ fn world(settings: &'static [(&'static str, &'static str)]) -> World {
     let find = |name: &str| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let config = Config::for_tests(&find);
     let clock = Clock::manual(1_800_000_000_000);
-    let limits = Limits::new(&config, clock.clone());
+    let limits = Limits::new(&config, Shared::default(), clock.clone());
     let layers =
         respond::Settings { cors_origins: Vec::new(), rate_limit_policy: limits.policy(), clock: clock.clone() };
     let edge = Arc::new(Edge { auth: Authenticator::new(&config, clock.clone()), limits });

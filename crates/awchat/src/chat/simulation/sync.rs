@@ -257,9 +257,7 @@ impl Chat {
             return Ok(if plan.ask { Applied::Changed { ask: true } } else { Applied::Unchanged });
         }
         let changed = self.write_plan(&mut tx, &base, &plan, *origin != Origin::Webhook, now_ms).await?;
-        let committing = self.memory.heads.committing(&snapshot.id);
-        tx.commit().await?;
-        committing.done();
+        tx.commit().await.inspect_err(|_| self.memory.heads.doubt(&snapshot.id))?;
         if !changed.hidden {
             self.memory.heads.publish(&snapshot.id, Head::from(&changed));
         }
