@@ -81,6 +81,14 @@ impl App {
         }
     }
 
+    /// Whether this process does `what` for all that have its database.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn leads_in(&self, what: &str) -> Result<bool> {
+        self.store.leads_in(what, self.clock.now_ms()).await
+    }
+
     /// Opens the database, brings it up to date and takes up what a dead process left.
     ///
     /// # Errors
@@ -115,7 +123,7 @@ impl App {
         };
         let ours = (store.clone(), shared.clone());
         let chat = Chat::new(ours, intercom.clone(), (files.clone(), downloads), clock.clone(), settings);
-        store.free_leases().await?;
+        store.join(clock.now_ms()).await?;
         chat.recover().await?;
         let edge = Arc::new(Edge {
             auth: Authenticator::new(&config, clock.clone()).heeding(store.clone()),

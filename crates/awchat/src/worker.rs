@@ -12,11 +12,14 @@ use crate::error::{Error, Result};
 use crate::files::ORPHAN_AGE;
 use crate::push::{AskLooks, Looks};
 use crate::store::devices::Platform;
+use crate::store::nodes::RENEW_MS;
 
 /// Without a bell, how soon due work is noticed.
 const LOOK: Duration = Duration::from_millis(250);
 /// Jobs at once: one that waits for Intercom does not hold up the others.
 const LANES: usize = 4;
+/// How often this node says that it is alive.
+const RENEW: Duration = Duration::from_millis(RENEW_MS);
 const PLATFORMS: [Platform; 2] = [Platform::Mobile, Platform::Tma];
 /// How often old rows are forgotten, and after how long.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
@@ -37,9 +40,32 @@ pub async fn run(app: App, shutdown: CancellationToken) {
     }
     tasks.spawn(sweeping(app.clone(), shutdown.clone()));
     tasks.spawn(housekeeping(app.clone(), shutdown.clone()));
-    tasks.spawn(async move { app.intercom.run_probe(shutdown).await });
+    let probed = app.clone();
+    tasks.spawn(async move { probed.intercom.run_probe(shutdown).await });
     tasks.close();
+    // As long as there is work, and apart from it: what is slow must not look dead.
+    let (life, end) = (TaskTracker::new(), CancellationToken::new());
+    life.spawn(live(app.clone(), end.clone()));
+    life.close();
     tasks.wait().await;
+    end.cancel();
+    life.wait().await;
+    if let Err(error) = app.store.leave().await {
+        tracing::warn!(cause = ?error, "other nodes learn a little later that this one has gone");
+    }
+}
+
+/// Tells the other nodes that this one is alive, and takes up what dead ones leave, until `shutdown`.
+async fn live(app: App, shutdown: CancellationToken) {
+    while app.store.serves_many() {
+        if let Err(error) = app.chat.tend_nodes().await {
+            tracing::warn!(cause = ?error, "other nodes may not know that this one is alive");
+        }
+        tokio::select! {
+            () = app.clock.sleep(RENEW) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
 }
 
 /// Does what is due now, all of it, and returns when nothing is.
@@ -71,6 +97,8 @@ async fn step(app: &App, lane: Lane, shutdown: &CancellationToken) -> Result<boo
     match lane {
         Lane::Inbox => Ok(app.chat.apply_inbox().await? > 0),
         Lane::Jobs => Ok(app.chat.run_job().await? || app.chat.ask_about_watched().await?),
+        // Telegram counts what all nodes send together.
+        Lane::Push(Platform::Tma) if !app.leads_in("telegram").await? => Ok(false),
         Lane::Push(platform) => app.push.tell(platform, &looks(app), shutdown).await,
     }
 }
@@ -112,7 +140,7 @@ async fn sweeping(app: App, shutdown: CancellationToken) {
         if let Err(error) = app.chat.recover_forgotten().await {
             tracing::warn!(cause = ?error, "messages that nobody is sending any more could not be looked for");
         }
-        if let Err(error) = app.chat.sweep().await {
+        if let Err(error) = sweep(&app).await {
             tracing::warn!(cause = %error, "the sweep will be tried again");
         }
         tokio::select! {
@@ -120,6 +148,18 @@ async fn sweeping(app: App, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
         }
     }
+}
+
+/// The sweep, unless another node does it for all; whether it was this one.
+///
+/// # Errors
+/// When Intercom or the database fails.
+pub async fn sweep(app: &App) -> Result<bool> {
+    let leads = app.leads_in("sweep").await?;
+    if leads {
+        app.chat.sweep().await?;
+    }
+    Ok(leads)
 }
 
 /// Forgets what is old, and removes files that nobody has.
@@ -148,7 +188,8 @@ pub async fn keep_house(app: &App) -> Result<()> {
 
 async fn housekeeping(app: App, shutdown: CancellationToken) {
     loop {
-        if let Err(error) = keep_house(&app).await {
+        let kept = async { if app.leads_in("housekeeping").await? { keep_house(&app).await } else { Ok(()) } };
+        if let Err(error) = kept.await {
             tracing::warn!(cause = ?error, "what is old could not be forgotten");
         }
         tokio::select! {

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::respond::Tally;
 use crate::app::{App, Edge};
@@ -296,7 +297,33 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
         false => not_json(error.inner()),
     })?;
     reader.end().map_err(|error| not_json(&error))?;
-    Ok(value)
+    match nul_in(body) {
+        Some(path) => Err(Error::Validation(format!("{path}: must not contain a NUL character"))),
+        None => Ok(value),
+    }
+}
+
+/// Where the first NUL character of a JSON body is: no database text has one. In JSON it is always escaped.
+fn nul_in(body: &[u8]) -> Option<String> {
+    // Most bodies have none, and are not read twice.
+    body.windows(5).any(|escape| escape == b"u0000").then(|| serde_json::from_slice(body).ok())?.and_then(nul_below)
+}
+
+fn nul_below(value: Value) -> Option<String> {
+    let below = |name: String, value: Value| {
+        nul_below(value)
+            .map(|rest| if rest.starts_with('[') || rest.is_empty() { name + &rest } else { name + "." + &rest })
+    };
+    let path = match value {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(values) => values.into_iter().enumerate().find_map(|(at, value)| below(format!("[{at}]"), value)),
+        Value::Object(members) => members.into_iter().find_map(|(name, value)| match name.contains('\0') {
+            true => Some("the name of a member".to_owned()),
+            false => below(name, value),
+        }),
+        _ => None,
+    };
+    path.map(|path| path.chars().take(MAX_PATH_CHARS).collect())
 }
 
 fn not_json(error: &serde_json::Error) -> Error {

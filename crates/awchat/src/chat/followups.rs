@@ -70,10 +70,10 @@ impl Chat {
                     self.scrub_now().await?;
                 }
             }
-            Ok(Some(again_ms)) => self.store.retry_job(&job.id, self.clock.now_ms() + again_ms).await?,
+            Ok(Some(again_ms)) => self.store.retry_job(&job, self.clock.now_ms() + again_ms).await?,
             Err(error) if keeps_trying(&job) || (job.attempt < ATTEMPTS && !is_final(&error)) => {
                 tracing::debug!(kind = job.kind, attempt = job.attempt, cause = %error, "job failed, will retry");
-                self.store.retry_job(&job.id, self.clock.now_ms() + backoff_ms(&error, job.attempt)).await?;
+                self.store.retry_job(&job, self.clock.now_ms() + backoff_ms(&error, job.attempt)).await?;
             }
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);

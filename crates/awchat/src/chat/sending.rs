@@ -55,6 +55,8 @@ enum Attempted {
 
 /// How long a request waits for its end before the client hears that it goes on.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// How often other nodes may be faster, before the client hears that it may ask again.
+const RACES: usize = 8;
 
 impl Chat {
     /// Sends a message, or finds out what became of it if it is the same request again.
@@ -127,17 +129,30 @@ impl Chat {
 
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
+        for _ in 0..RACES {
+            if let Some(outcome) = self.send_or_find_once(draft, identity).await? {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Unavailable { retry_after_s: 1 })
+    }
+
+    /// `None`: another node was faster, and what it does is to be looked at.
+    async fn send_or_find_once(&self, draft: &Draft, identity: &Identity) -> Result<Option<Outcome>> {
         let fingerprint = draft.fingerprint();
         let mut row = self.earlier(draft).await?;
         if row.as_ref().is_some_and(|row| !self.requests.take_on(identity, &row.id, true)) {
-            return Ok(Outcome::Unavailable { retry_after_s: 1 });
+            return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
+        }
+        if let Some(known) = row {
+            row = Some(self.left_by_others(known).await?);
         }
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
-                Next::Mismatch => Ok(Outcome::Mismatch),
-                Next::Replay => Self::replay(row),
+                Next::Mismatch => Ok(Some(Outcome::Mismatch)),
+                Next::Replay => Self::replay(row).map(Some),
                 Next::Look => match self.look(row).await? {
-                    Looked::Open(row) => self.tell(row).await,
+                    Looked::Open(row) => self.tell(row).await.map(Some),
                     Looked::Absent(row) => self.send(Some(row), draft, identity).await,
                     Looked::Ended(ended) => {
                         row = Some(ended);
@@ -159,38 +174,35 @@ impl Chat {
         self.store.outbound_by_key(&draft.user, &route, key).await
     }
 
-    /// Sends a new message, or one that came before and is certainly not at Intercom.
-    async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+    /// Sends a new message, or one that came before and is certainly not at Intercom. `None`: another node was faster.
+    async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Option<Outcome>> {
         let ready = self.ready(row.as_ref(), draft, identity).await?;
+        self.store.stay_if_due(self.clock.now_ms()).await?;
         let (row, contact) = match (row, ready) {
-            (None, Err(retry_after_s)) => return Ok(Outcome::Unavailable { retry_after_s }),
+            (None, Err(retry_after_s)) => return Ok(Some(Outcome::Unavailable { retry_after_s })),
             (Some(row), Err(retry_after_s)) => {
                 self.advance(&row.id, journal::told).await?;
-                return Ok(Outcome::Unavailable { retry_after_s });
+                return Ok(Some(Outcome::Unavailable { retry_after_s }));
             }
             (Some(row), Ok(contact)) => match self.begin_again(&row, true).await? {
                 Begun::Attempt(row) => (row, contact),
                 // A webhook found it meanwhile, or another node is sending it.
-                Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)),
-                Begun::WithoutFiles => return Ok(Outcome::NoSuchFile),
-                Begun::Not(row) => return self.tell(row).await,
+                Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)).map(Some),
+                Begun::WithoutFiles => return Ok(Some(Outcome::NoSuchFile)),
+                Begun::Not(row) if row.state == Journal::Sending => return Ok(None),
+                Begun::Not(row) => return self.tell(row).await.map(Some),
             },
             (None, Ok(contact)) => {
                 let row = draft.row(self.clock.now_ms(), self.intercom.behind_ms())?;
                 if !self.requests.take_on(identity, &row.id, false) {
-                    return Ok(Outcome::Unavailable { retry_after_s: 1 });
+                    return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
                 }
                 let mut tx = self.store.begin().await?;
                 if !tx.insert_outbound(&row).await? {
-                    drop(tx);
-                    // If that is this one, from another node, it must be known there that its client hears 502.
-                    return match self.earlier(draft).await? {
-                        Some(same) if same.fingerprint == row.fingerprint => self.tell(same).await,
-                        _ => Ok(Outcome::Unavailable { retry_after_s: 1 }),
-                    };
+                    return Ok(None);
                 }
                 if !attach(&mut tx, &row).await? {
-                    return Ok(Outcome::NoSuchFile);
+                    return Ok(Some(Outcome::NoSuchFile));
                 }
                 tx.commit().await?;
                 (row, contact)
@@ -198,23 +210,23 @@ impl Chat {
         };
         if self.requests.is_told(identity) {
             self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
-            return Ok(Outcome::Unavailable { retry_after_s: 1 });
+            return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
         }
         let row_id = row.id.clone();
-        match self.attempt(row, contact).await? {
-            Attempted::Done(row) => self.tell(row).await,
+        Ok(Some(match self.attempt(row, contact).await? {
+            Attempted::Done(row) => self.tell(row).await?,
             Attempted::Refused { gone: true } if matches!(draft.wish, Wish::Clarify(_)) => {
                 // The conversation was our choice; the next time it is another.
                 self.store.forget_refused(&row_id).await?;
-                Ok(Outcome::Unavailable { retry_after_s: 1 })
+                Outcome::Unavailable { retry_after_s: 1 }
             }
-            Attempted::Refused { gone: true } => Ok(Outcome::NotFound),
-            Attempted::Refused { gone: false } => Ok(Outcome::Refused),
+            Attempted::Refused { gone: true } => Outcome::NotFound,
+            Attempted::Refused { gone: false } => Outcome::Refused,
             Attempted::NotApplied(row, error) => {
                 self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
-                Ok(unavailable(&error))
+                unavailable(&error)
             }
-        }
+        }))
     }
 
     /// Whether a message can go now: by which contact, or after how many seconds to ask again. Asked before anything
@@ -234,7 +246,8 @@ impl Chat {
         // A message of this conversation whose fate is unknown comes first.
         let unresolved = self.store.outbound_unresolved(&draft.user, draft.conversation.as_ref()).await?;
         if let Some(other) = unresolved.filter(|other| row.is_none_or(|row| row.id != other.id)) {
-            let other = self.resolve(other).await?;
+            let other = self.left_by_others(other).await?;
+            let other = if journal::blocks(&other) { self.resolve(other).await? } else { other };
             if journal::blocks(&other) {
                 return Ok(Err(journal::retry_after_s(&other, self.clock.now_ms())));
             }
@@ -302,22 +315,6 @@ impl Chat {
             true if has_answer && journal::is_absent(seen, &row, asked_ms) => Looked::Absent(row),
             true => Looked::Open(row),
         })
-    }
-
-    /// A new conversation has no id to ask for: the user's latest ones are read instead.
-    async fn look_for_new_conversations(&self, row: &Outbound) -> Result<()> {
-        let Some(contact) = self.store.contact(&row.user).await?.and_then(|contact| contact.contact_id) else {
-            return Ok(());
-        };
-        let page = self.intercom.search_of_contact(&contact, None, Class::Reconcile).await?;
-        for conversation in page.conversations {
-            let Some(snapshot) = view::snapshot(&conversation) else { continue };
-            let recent = snapshot.created_at >= row.created_ms.div_euclid(1000) - 60;
-            if recent && self.store.conversation(&row.user, &snapshot.id).await?.is_none() {
-                self.refresh(&snapshot.id, Class::Reconcile).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Begins another attempt durably, unless the row has gone on since it was `seen`: found by a webhook, or taken on

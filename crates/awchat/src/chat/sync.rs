@@ -37,6 +37,8 @@ pub enum Applied {
 /// happens in a second is all there once it is over.
 const COALESCE_MS: i64 = 1_500;
 
+/// Webhooks that a node has taken are not another's for so long; applied twice, they change nothing.
+const INBOX_LEASE_MS: i64 = 10_000;
 /// A webhook that cannot be applied is tried this often, for about a day.
 const GIVE_UP: i64 = 150;
 
@@ -55,7 +57,7 @@ impl Chat {
     pub async fn apply_inbox(&self) -> Result<usize> {
         const BATCH: i64 = 64;
         let now_ms = self.clock.now_ms();
-        let due = self.store.inbox_due(now_ms, BATCH).await?;
+        let due = self.store.inbox_due(now_ms, now_ms + INBOX_LEASE_MS, BATCH).await?;
         // Written down for all at once: what is applied twice after a crash is the same.
         let mut done = Vec::new();
         for received in &due {
@@ -78,7 +80,8 @@ impl Chat {
 
     async fn apply_webhook(&self, raw: &str) -> Result<()> {
         // The edge stores only JSON objects; of what is no notification there is nothing to apply.
-        let Ok(notification) = serde_json::from_str::<wire::Notification>(raw) else { return Ok(()) };
+        let raw = wire::without_nul(raw.as_bytes());
+        let Ok(notification) = serde_json::from_slice::<wire::Notification>(&raw) else { return Ok(()) };
         match view::event(&notification) {
             Event::Conversation(snapshot) => {
                 if self.apply(&snapshot, &Origin::Webhook).await? == (Applied::Changed { ask: true }) {

@@ -245,7 +245,7 @@ impl Answer {
     /// [`CallError::Rejected`], or [`CallError::Ambiguous`] if the body cannot be read.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         self.ok()?;
-        serde_json::from_slice(&self.body).map_err(|_| CallError::Ambiguous { answered: true })
+        serde_json::from_slice(&wire::without_nul(&self.body)).map_err(|_| CallError::Ambiguous { answered: true })
     }
 
     /// As [`Answer::json`], with `None` for a 404.

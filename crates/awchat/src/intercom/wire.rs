@@ -9,9 +9,11 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::Value;
 
+mod nul;
 mod ticket;
 mod tolerant;
 
+pub use nul::without_nul;
 pub use ticket::{AttributeDefinition, List, StateOf, Ticket, TicketList, TicketParts, TicketState, TicketType};
 pub use tolerant::Id;
 use tolerant::{tolerant, tolerant_list};

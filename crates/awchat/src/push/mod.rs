@@ -46,6 +46,8 @@ const TELEGRAM_PLACES: usize = 8;
 const LEASE_MS: i64 = 60_000;
 /// While something is being sent, how soon other due work is noticed.
 const LOOK: Duration = Duration::from_millis(50);
+/// What another node is sending lands within so many looks: a request of 10 s.
+const LANDINGS: usize = 200;
 /// What is being sent when the server is told to go has this long.
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// Device and conversation of which it is remembered when they were told.
@@ -125,7 +127,6 @@ impl Push {
         if fcm.is_none() && telegram.is_none() {
             tracing::info!("pushes are off: neither FCM_SERVICE_ACCOUNT_FILE nor TELEGRAM_BOT_TOKEN is set");
         }
-        store.recover_notices().await?;
         let mut pace = Pace::default();
         pace.pause(store.mark(PAUSED).await?.unwrap_or(0));
         Ok(Self(Arc::new(Shared {
@@ -156,6 +157,13 @@ impl Push {
     /// Nothing goes to this device any more: it was taken from its user. What is on its way is called back.
     pub async fn call_back(&self, device: &str) {
         self.flights.call_back(device).await;
+        // What another node has on its way there is not called back, but waited for.
+        for _ in 0..LANDINGS {
+            match self.store.is_told_elsewhere(device, self.clock.now_ms()).await {
+                Ok(true) => self.clock.sleep(LOOK).await,
+                Ok(false) | Err(_) => return,
+            }
+        }
     }
 
     /// The same of all devices of a user.

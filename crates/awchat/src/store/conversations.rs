@@ -59,6 +59,16 @@ pub struct ListCursor {
     pub id: ConversationId,
 }
 
+/// A conversation's columns by name: `*` would fail on PostgreSQL while a newer version adds one.
+macro_rules! conversation_columns {
+    () => {
+        "id, user_id, state, snoozed_until, rated, rated_here, is_ticket, topic_main, topic_sub,
+         source_hidden, created_at, hidden, updated_at, truth_ms, whole_at, whole_ms, active_ms,
+         last_position, read_position, unread, revision"
+    };
+}
+pub(super) use conversation_columns;
+
 #[derive(sqlx::FromRow)]
 pub(super) struct Row {
     id: String,
@@ -117,12 +127,15 @@ impl TryFrom<Row> for Conversation {
 impl Store {
     /// The user's conversation; `None` if it is unknown or somebody else's.
     pub async fn conversation(&self, user: &UserId, id: &ConversationId) -> Result<Option<Conversation>> {
-        let row: Option<Row> =
-            sqlx::query_as("select * from conversation where id = $1 and user_id = $2 and hidden = 0")
-                .bind(id.as_str())
-                .bind(user.as_str())
-                .fetch_optional(&self.read)
-                .await?;
+        let row: Option<Row> = sqlx::query_as(concat!(
+            "select ",
+            conversation_columns!(),
+            " from conversation where id = $1 and user_id = $2 and hidden = 0"
+        ))
+        .bind(id.as_str())
+        .bind(user.as_str())
+        .fetch_optional(&self.read)
+        .await?;
         row.map(Conversation::try_from).transpose()
     }
 
@@ -134,11 +147,13 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<(Conversation, Option<Message>)>> {
         let (active_ms, id) = after.map_or((i64::MAX, ""), |cursor| (cursor.at, cursor.id.as_str()));
-        let rows: Vec<Row> = sqlx::query_as(
-            "select * from conversation where user_id = $1 and is_ticket = 0 and hidden = 0
+        let rows: Vec<Row> = sqlx::query_as(concat!(
+            "select ",
+            conversation_columns!(),
+            " from conversation where user_id = $1 and is_ticket = 0 and hidden = 0
                and (active_ms < $2 or (active_ms = $2 and id < $3))
-             order by active_ms desc, id desc limit $4",
-        )
+             order by active_ms desc, id desc limit $4"
+        ))
         .bind(user.as_str())
         .bind(active_ms)
         .bind(id)
@@ -182,11 +197,12 @@ impl Store {
     /// has been read.
     pub async fn mark_read(&self, user: &UserId, id: &ConversationId, now_ms: i64) -> Result<Option<Conversation>> {
         let mut tx = self.begin().await?;
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = sqlx::query_as(concat!(
             "update conversation set read_position = last_position, unread = 0, revision = revision + 1
              where id = $1 and user_id = $2 and hidden = 0 and (unread > 0 or read_position < last_position)
-             returning *",
-        )
+             returning ",
+            conversation_columns!()
+        ))
         .bind(id.as_str())
         .bind(user.as_str())
         .fetch_optional(tx.conn())
@@ -202,10 +218,13 @@ impl Tx {
     /// The conversation, whoever owns it: for the synchronisation with Intercom alone. It is locked until the end: on
     /// PostgreSQL, two that apply the same news at once would otherwise both find it new.
     pub async fn mirrored(&mut self, id: &ConversationId) -> Result<Option<Conversation>> {
-        let row: Option<Row> = sqlx::query_as("update conversation set state = state where id = $1 returning *")
-            .bind(id.as_str())
-            .fetch_optional(self.conn())
-            .await?;
+        let row: Option<Row> = sqlx::query_as(concat!(
+            "update conversation set state = state where id = $1 returning ",
+            conversation_columns!()
+        ))
+        .bind(id.as_str())
+        .fetch_optional(self.conn())
+        .await?;
         row.map(Conversation::try_from).transpose()
     }
 
@@ -254,14 +273,15 @@ impl Tx {
 
     /// Writes what may change of a conversation, counts its unread messages and returns it as it is now.
     pub async fn update_conversation(&mut self, changed: &Conversation) -> Result<Conversation> {
-        let row: Row = sqlx::query_as(
+        let row: Row = sqlx::query_as(concat!(
             "update conversation set user_id = $2, state = $3, snoozed_until = $4, rated = $5, is_ticket = $6,
                updated_at = $7, truth_ms = $8, active_ms = $9, read_position = $10, whole_at = $11, whole_ms = $12,
                rated_here = $13, revision = revision + 1,
                unread = (select cast(count(*) as bigint) from message where conversation_id = $1
                          and author <> 'user' and hidden = 0 and redacted = 0 and arrived > $10)
-             where id = $1 returning *",
-        )
+             where id = $1 returning ",
+            conversation_columns!()
+        ))
         .bind(changed.id.as_str())
         .bind(changed.user.as_str())
         .bind(changed.state.as_str())

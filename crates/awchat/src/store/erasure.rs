@@ -151,18 +151,23 @@ impl Store {
         job: impl Fn(Option<String>) -> Result<String> + Send,
     ) -> Result<Erased> {
         let mut tx = self.begin().await?;
-        // Locked first: on PostgreSQL, an answer that is being applied would else leave its messages behind.
+        // In the order in which all others lock rows: contact, conversations, journal, jobs. On PostgreSQL, an answer that
+        // is being applied would else leave its messages behind, or wait for what waits for it.
+        let contact: Option<(Option<String>,)> =
+            sqlx::query_as("delete from contact where user_id = $1 returning contact_id")
+                .bind(user.as_str())
+                .fetch_optional(tx.conn())
+                .await?;
         let rows: Vec<(String,)> =
             sqlx::query_as("update conversation set state = state where user_id = $1 returning id")
                 .bind(user.as_str())
                 .fetch_all(tx.conn())
                 .await?;
         let conversations: Vec<ConversationId> = rows.iter().filter_map(|(id,)| ConversationId::parse(id)).collect();
-        let contact: Option<(Option<String>,)> =
-            sqlx::query_as("delete from contact where user_id = $1 returning contact_id")
-                .bind(user.as_str())
-                .fetch_optional(tx.conn())
-                .await?;
+        sqlx::query("update outbound set state = state where user_id = $1")
+            .bind(user.as_str())
+            .execute(tx.conn())
+            .await?;
         let contact = contact.and_then(|(contact,)| contact);
         for sql in OF_USER {
             sqlx::query(sql).bind(user.as_str()).execute(tx.conn()).await?;
@@ -216,20 +221,32 @@ impl Store {
 
 impl Tx {
     /// Lets nothing of the user be stored who was erased and has not come back: a request that was under way when it
-    /// happened would leave the user's traces behind.
+    /// happened would leave the user's traces behind. Until the end of the transaction nobody erases the user either.
     ///
     /// # Errors
     /// [`Error::Unauthorized`], as for the tokens of that time.
     pub(super) async fn refuse_erased(&mut self, user: &UserId) -> Result<()> {
         let digest = self.tombstones().of_user(user);
+        self.hold_contact(user).await?;
         match erasure(self.conn(), &digest).await? {
             Some(Erasure { returned: false, .. }) => Err(Error::Unauthorized(ERASED)),
             _ => Ok(()),
         }
     }
 
-    /// Whether a conversation at Intercom belongs to what was erased of this user.
+    /// Locks what is kept of the user's contact, if anything is: an erasure begins with it.
+    pub(super) async fn hold_contact(&mut self, user: &UserId) -> Result<()> {
+        sqlx::query("update contact set created_ms = created_ms where user_id = $1")
+            .bind(user.as_str())
+            .execute(self.conn())
+            .await?;
+        Ok(())
+    }
+
+    /// Whether a conversation at Intercom, which is not here yet, belongs to what was erased of this user. If not, the
+    /// user is not erased before it is here.
     pub async fn stays_erased(&mut self, user: &UserId, id: &ConversationId, created_at: i64) -> Result<bool> {
+        self.hold_contact(user).await?;
         let (user, conversation) = (self.tombstones().of_user(user), self.tombstones().of_conversation(id));
         let Some(erasure) = erasure(self.conn(), &user).await? else { return Ok(false) };
         if created_at < erasure.erased_ms.div_euclid(1000) {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Store;
-use super::conversations::{Conversation, Row};
+use super::conversations::{Conversation, Row, conversation_columns};
 use crate::error::Result;
 use crate::id::UserId;
 
@@ -109,11 +109,14 @@ pub struct HandedIn {
 impl Store {
     /// All of the user's conversations, oldest first, tickets included.
     pub async fn all_conversations(&self, user: &UserId) -> Result<Vec<Conversation>> {
-        let rows: Vec<Row> =
-            sqlx::query_as("select * from conversation where user_id = $1 and hidden = 0 order by created_at, id")
-                .bind(user.as_str())
-                .fetch_all(&self.read)
-                .await?;
+        let rows: Vec<Row> = sqlx::query_as(concat!(
+            "select ",
+            conversation_columns!(),
+            " from conversation where user_id = $1 and hidden = 0 order by created_at, id"
+        ))
+        .bind(user.as_str())
+        .fetch_all(&self.read)
+        .await?;
         rows.into_iter().map(Conversation::try_from).collect()
     }
 

@@ -55,6 +55,13 @@ pub enum Inserted {
     OverQuota,
 }
 
+/// A file's columns by name: `*` would fail on PostgreSQL while a newer version adds one.
+macro_rules! columns {
+    () => {
+        "id, object, name, content_type, bytes, width, height, sha256, idem_key, fingerprint, created_ms"
+    };
+}
+
 #[derive(sqlx::FromRow)]
 struct Row {
     id: String,
@@ -117,31 +124,39 @@ impl TryFrom<RemoteRow> for RemoteFile {
 impl Store {
     /// The user's file; `None` if it is unknown, gone or somebody else's.
     pub async fn file(&self, user: &UserId, id: &FileId) -> Result<Option<File>> {
-        let row: Option<Row> = sqlx::query_as("select * from file where id = $1 and user_id = $2 and state = 'ready'")
-            .bind(id.as_str())
-            .bind(user.as_str())
-            .fetch_optional(&self.read)
-            .await?;
+        let row: Option<Row> = sqlx::query_as(concat!(
+            "select ",
+            columns!(),
+            " from file where id = $1 and user_id = $2 and state = 'ready'"
+        ))
+        .bind(id.as_str())
+        .bind(user.as_str())
+        .fetch_optional(&self.read)
+        .await?;
         row.map(File::try_from).transpose()
     }
 
     /// The file, whoever owns it: for who holds a signed address of it.
     pub async fn signed_file(&self, id: &FileId) -> Result<Option<File>> {
-        let row: Option<Row> = sqlx::query_as("select * from file where id = $1 and state = 'ready'")
-            .bind(id.as_str())
-            .fetch_optional(&self.read)
-            .await?;
+        let row: Option<Row> =
+            sqlx::query_as(concat!("select ", columns!(), " from file where id = $1 and state = 'ready'"))
+                .bind(id.as_str())
+                .fetch_optional(&self.read)
+                .await?;
         row.map(File::try_from).transpose()
     }
 
     /// The file that the user uploaded with this key.
     pub async fn file_by_key(&self, user: &UserId, key: &str) -> Result<Option<File>> {
-        let row: Option<Row> =
-            sqlx::query_as("select * from file where user_id = $1 and idem_key = $2 and state = 'ready'")
-                .bind(user.as_str())
-                .bind(key)
-                .fetch_optional(&self.read)
-                .await?;
+        let row: Option<Row> = sqlx::query_as(concat!(
+            "select ",
+            columns!(),
+            " from file where user_id = $1 and idem_key = $2 and state = 'ready'"
+        ))
+        .bind(user.as_str())
+        .bind(key)
+        .fetch_optional(&self.read)
+        .await?;
         row.map(File::try_from).transpose()
     }
 
@@ -160,6 +175,9 @@ impl Store {
     /// Stores a file whose object is there, unless the user has uploaded too much since `since_ms`.
     pub async fn insert_file(&self, user: &UserId, new: &File, quota_bytes: i64, since_ms: i64) -> Result<Inserted> {
         let mut tx = self.begin().await?;
+        // What is counted below is still so much when this is added: uploads of one user end one after the other.
+        tx.lock_user(user, new.created_ms).await?;
+        tx.refuse_erased(user).await?;
         let done = sqlx::query(
             "insert into file (id, user_id, state, object, name, content_type, bytes, width, height, sha256, idem_key,
                fingerprint, created_ms)
@@ -234,7 +252,7 @@ impl Store {
     /// A file on a message of an operator to the user; `None` if it is unknown or in somebody else's conversation.
     pub async fn remote_file(&self, user: &UserId, id: &FileId) -> Result<Option<RemoteFile>> {
         let row: Option<RemoteRow> = sqlx::query_as(
-            "select f.* from remote_file f join conversation c on c.id = f.conversation_id
+            "select f.id, f.conversation_id, f.message_id, f.name, f.content_type from remote_file f join conversation c on c.id = f.conversation_id
              where f.id = $1 and c.user_id = $2 and c.hidden = 0",
         )
         .bind(id.as_str())
@@ -246,10 +264,11 @@ impl Store {
 
     /// The same, to whomever: for who holds a signed address of it.
     pub async fn signed_remote_file(&self, id: &FileId) -> Result<Option<RemoteFile>> {
-        let row: Option<RemoteRow> = sqlx::query_as("select * from remote_file where id = $1")
-            .bind(id.as_str())
-            .fetch_optional(&self.read)
-            .await?;
+        let row: Option<RemoteRow> =
+            sqlx::query_as("select id, conversation_id, message_id, name, content_type from remote_file where id = $1")
+                .bind(id.as_str())
+                .fetch_optional(&self.read)
+                .await?;
         row.map(RemoteFile::try_from).transpose()
     }
 }

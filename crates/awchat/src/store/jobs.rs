@@ -21,6 +21,8 @@ pub struct Job {
     pub created_ms: i64,
     /// How often it had been asked for when it was leased.
     asked: i64,
+    /// Until when it is leased: what tells this lease from a later one.
+    leased_until_ms: i64,
 }
 
 const INSERT: &str = "insert into job (id, kind, subject, payload, due_ms, created_ms) values ($1, $2, $3, $4, $5, $6)
@@ -41,12 +43,13 @@ impl Store {
     /// The condition is repeated outside the subquery: that is what makes it safe on both engines.
     pub async fn lease_job(&self, now_ms: i64, until_ms: i64) -> Result<Option<Job>> {
         let row: Option<(String, String, String, String, i64, i64, i64)> = sqlx::query_as(
-            "update job set leased_until_ms = $2, attempts = attempts + 1 where id = (
+            "update job set leased_until_ms = $2, leased_by = $3, attempts = attempts + 1 where id = (
                  select id from job where due_ms <= $1 and leased_until_ms <= $1 order by due_ms, id limit 1
              ) and leased_until_ms <= $1 returning id, kind, subject, payload, attempts, created_ms, asked",
         )
         .bind(now_ms)
         .bind(until_ms)
+        .bind(&self.node.id)
         .fetch_optional(&self.write)
         .await?;
         Ok(row.map(|(id, kind, subject, payload, attempt, created_ms, asked)| Job {
@@ -57,6 +60,7 @@ impl Store {
             attempt,
             created_ms,
             asked,
+            leased_until_ms: until_ms,
         }))
     }
 
@@ -80,34 +84,41 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// The job is done, unless it was asked for again meanwhile: then it is due at once.
+    /// The job is done, unless it was asked for again meanwhile: then it is due at once. One that was leased again, since
+    /// this took too long, is that one's.
     pub async fn finish_job(&self, job: &Job) -> Result<()> {
         let mut tx = self.begin().await?;
-        sqlx::query("delete from job where id = $1 and asked = $2")
+        sqlx::query("delete from job where id = $1 and asked = $2 and leased_until_ms = $3 and leased_by = $4")
             .bind(&job.id)
             .bind(job.asked)
+            .bind(job.leased_until_ms)
+            .bind(&self.node.id)
             .execute(tx.conn())
             .await?;
-        sqlx::query("update job set leased_until_ms = 0, attempts = 0 where id = $1")
-            .bind(&job.id)
-            .execute(tx.conn())
-            .await?;
+        sqlx::query(
+            "update job set leased_until_ms = 0, attempts = 0
+             where id = $1 and leased_until_ms = $2 and leased_by = $3",
+        )
+        .bind(&job.id)
+        .bind(job.leased_until_ms)
+        .bind(&self.node.id)
+        .execute(tx.conn())
+        .await?;
         tx.commit().await
     }
 
     /// The job is to be tried again at `due_ms`.
-    pub async fn retry_job(&self, id: &str, due_ms: i64) -> Result<()> {
-        sqlx::query("update job set due_ms = $2, leased_until_ms = 0 where id = $1")
-            .bind(id)
-            .bind(due_ms)
-            .execute(&self.write)
-            .await?;
-        Ok(())
-    }
-
-    /// Frees the leases of a process that died: a SQLite database has one process.
-    pub async fn free_leases(&self) -> Result<()> {
-        sqlx::query("update job set leased_until_ms = 0 where leased_until_ms > 0").execute(&self.write).await?;
+    pub async fn retry_job(&self, job: &Job, due_ms: i64) -> Result<()> {
+        sqlx::query(
+            "update job set due_ms = $2, leased_until_ms = 0
+             where id = $1 and leased_until_ms = $3 and leased_by = $4",
+        )
+        .bind(&job.id)
+        .bind(due_ms)
+        .bind(job.leased_until_ms)
+        .bind(&self.node.id)
+        .execute(&self.write)
+        .await?;
         Ok(())
     }
 }

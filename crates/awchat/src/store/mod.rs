@@ -26,6 +26,7 @@ pub mod files;
 pub mod inbox;
 pub mod jobs;
 pub mod messages;
+pub mod nodes;
 pub mod notices;
 pub mod outbound;
 pub mod reports;
@@ -39,12 +40,13 @@ pub struct Store {
     read: AnyPool,
     engine: Engine,
     tombstones: erasure::Tombstones,
+    node: Arc<nodes::Node>,
     /// Keeps a second process off a SQLite database: it would take our messages in flight for a dead process's.
     _lock: Option<Arc<File>>,
 }
 
 /// A transaction that may write; dropped without [`Tx::commit`], it leaves nothing.
-pub struct Tx(Transaction<'static, Any>, erasure::Tombstones);
+pub struct Tx(Transaction<'static, Any>, erasure::Tombstones, Arc<nodes::Node>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Engine {
@@ -98,7 +100,14 @@ impl Store {
         };
         let pool = options.connect(&url).await?;
         let tombstones = erasure::Tombstones::read(&pool).await?;
-        Ok(Self { write: pool.clone(), read: pool, engine, tombstones, _lock: None })
+        Ok(Self {
+            write: pool.clone(),
+            read: pool,
+            engine,
+            tombstones,
+            node: Arc::new(nodes::Node::new()),
+            _lock: None,
+        })
     }
 
     /// Opens a database that is there, beside the server that may have it open: to ask the server for something.
@@ -121,7 +130,7 @@ impl Store {
 
     async fn with((write, read, engine): (AnyPool, AnyPool, Engine), lock: Option<Arc<File>>) -> Result<Self> {
         let tombstones = erasure::Tombstones::open(&write).await?;
-        Ok(Self { write, read, engine, tombstones, _lock: lock })
+        Ok(Self { write, read, engine, tombstones, node: Arc::new(nodes::Node::new()), _lock: lock })
     }
 
     /// Whether several processes can use the database as their own: PostgreSQL; a SQLite file has one.
@@ -135,7 +144,7 @@ impl Store {
             Engine::Sqlite => self.write.begin_with("begin immediate").await?,
             Engine::Postgres => self.write.begin().await?,
         };
-        Ok(Tx(transaction, self.tombstones.clone()))
+        Ok(Tx(transaction, self.tombstones.clone(), Arc::clone(&self.node)))
     }
 
     /// Whether the database takes a write now.
@@ -202,6 +211,11 @@ impl Tx {
 
     fn tombstones(&self) -> &erasure::Tombstones {
         &self.1
+    }
+
+    /// This process among the nodes of the database.
+    fn node(&self) -> &str {
+        &self.2.id
     }
 }
 

@@ -146,7 +146,7 @@ impl Store {
     /// until `until_ms`. What came since of a pile that is being sent waits for its end.
     pub async fn lease_piles(&self, platform: Platform, now_ms: i64, until_ms: i64, most: usize) -> Result<Vec<Pile>> {
         let rows: Vec<Row> = sqlx::query_as(
-            "update notice set leased_until_ms = $3, attempts = attempts + 1 where pile in (
+            "update notice set leased_until_ms = $3, leased_by = $5, attempts = attempts + 1 where pile in (
                  select pile from notice
                  where platform = $1 and due_ms <= $2 and leased_until_ms <= $2 and sending = 0
                    and pile not in (select pile from notice where platform = $1 and leased_until_ms > $2)
@@ -158,6 +158,7 @@ impl Store {
         .bind(now_ms)
         .bind(until_ms)
         .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .bind(&self.node.id)
         .fetch_all(&self.write)
         .await?;
         let mut piles: Vec<Pile> = Vec::new();
@@ -224,6 +225,24 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
+    /// Whether another node that is alive may be telling the device something.
+    pub async fn is_told_elsewhere(&self, device: &str, now_ms: i64) -> Result<bool> {
+        if !self.serves_many() {
+            return Ok(false);
+        }
+        let row: Option<(String,)> = sqlx::query_as(
+            "select n.id from notice n join node on node.id = n.leased_by
+             where n.device_id = $1 and n.leased_until_ms > $3 and n.leased_by <> $2 and node.alive_until_ms > $3
+             limit 1",
+        )
+        .bind(device)
+        .bind(&self.node.id)
+        .bind(now_ms)
+        .fetch_optional(&self.read)
+        .await?;
+        Ok(row.is_some())
+    }
+
     /// Writes down what became of piles.
     pub async fn settle_piles(&self, ends: &[(Pile, End)]) -> Result<()> {
         let mut tx = self.begin().await?;
@@ -261,14 +280,6 @@ impl Store {
                 }
             }
         }
-        tx.commit().await
-    }
-
-    /// After a start: what Telegram may have been asked is not asked again, and what was leased is free.
-    pub async fn recover_notices(&self) -> Result<()> {
-        let mut tx = self.begin().await?;
-        sqlx::query("delete from notice where sending = 1").execute(tx.conn()).await?;
-        sqlx::query("update notice set leased_until_ms = 0 where leased_until_ms > 0").execute(tx.conn()).await?;
         tx.commit().await
     }
 

@@ -122,6 +122,14 @@ impl Journal {
     }
 }
 
+/// A row's columns by name: `*` would fail on PostgreSQL while a newer version adds one.
+macro_rules! columns {
+    () => {
+        "id, user_id, conversation_id, kind, route, idem_key, fingerprint, content, body, payload, state,
+         attempts, ambiguous, told, attempt_ms, settle_until_ms, part_id, response, created_ms"
+    };
+}
+
 #[derive(sqlx::FromRow)]
 struct Row {
     id: String,
@@ -181,13 +189,16 @@ impl TryFrom<Row> for Outbound {
 impl Store {
     /// The row of this request's key.
     pub async fn outbound_by_key(&self, user: &UserId, route: &str, key: &str) -> Result<Option<Outbound>> {
-        let row: Option<Row> =
-            sqlx::query_as("select * from outbound where user_id = $1 and route = $2 and idem_key = $3")
-                .bind(user.as_str())
-                .bind(route)
-                .bind(key)
-                .fetch_optional(&self.read)
-                .await?;
+        let row: Option<Row> = sqlx::query_as(concat!(
+            "select ",
+            columns!(),
+            " from outbound where user_id = $1 and route = $2 and idem_key = $3"
+        ))
+        .bind(user.as_str())
+        .bind(route)
+        .bind(key)
+        .fetch_optional(&self.read)
+        .await?;
         row.map(Outbound::try_from).transpose()
     }
 
@@ -200,11 +211,13 @@ impl Store {
         fingerprint: &str,
         since_ms: i64,
     ) -> Result<Option<Outbound>> {
-        let row: Option<Row> = sqlx::query_as(
-            "select * from outbound where user_id = $1 and route = $2 and fingerprint = $3 and (
+        let row: Option<Row> = sqlx::query_as(concat!(
+            "select ",
+            columns!(),
+            " from outbound where user_id = $1 and route = $2 and fingerprint = $3 and (
                state in ('sending', 'unknown') or (state in ('abandoned', 'sent') and told = 1 and attempt_ms >= $4))
-             order by seq desc limit 1",
-        )
+             order by seq desc limit 1"
+        ))
         .bind(user.as_str())
         .bind(route)
         .bind(fingerprint)
@@ -216,17 +229,54 @@ impl Store {
 
     /// One row.
     pub async fn outbound(&self, id: &str) -> Result<Option<Outbound>> {
-        let row: Option<Row> =
-            sqlx::query_as("select * from outbound where id = $1").bind(id).fetch_optional(&self.read).await?;
+        let row: Option<Row> = sqlx::query_as(concat!("select ", columns!(), " from outbound where id = $1"))
+            .bind(id)
+            .fetch_optional(&self.read)
+            .await?;
         row.map(Outbound::try_from).transpose()
+    }
+
+    /// Whether another node that is alive is sending the row.
+    pub async fn is_sent_elsewhere(&self, id: &str, now_ms: i64) -> Result<bool> {
+        if !self.serves_many() {
+            return Ok(false);
+        }
+        let row: Option<(i64,)> = sqlx::query_as(
+            "select o.seq from outbound o join node n on n.id = o.sender
+             where o.id = $1 and o.state = 'sending' and o.sender <> $2 and n.alive_until_ms > $3",
+        )
+        .bind(id)
+        .bind(&self.node.id)
+        .bind(now_ms)
+        .fetch_optional(&self.read)
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// The rows that dead nodes were sending, oldest first. Of one from before there were nodes nobody knows on PostgreSQL
+    /// whether it is dead.
+    pub async fn outbound_orphans(&self, now_ms: i64) -> Result<Vec<Outbound>> {
+        let rows: Vec<Row> = sqlx::query_as(
+            concat!("select ", columns!(), " from outbound where state = 'sending' and sender <> $1
+             and sender not in (select id from node where alive_until_ms > $2) and (sender <> '' or $3 = 0) order by seq"),
+        )
+        .bind(&self.node.id)
+        .bind(now_ms)
+        .bind(flag(self.serves_many()))
+        .fetch_all(&self.read)
+        .await?;
+        rows.into_iter().map(Outbound::try_from).collect()
     }
 
     /// The rows that have no end yet, oldest first.
     pub async fn outbound_open(&self) -> Result<Vec<Outbound>> {
-        let rows: Vec<Row> =
-            sqlx::query_as("select * from outbound where state in ('sending', 'unknown') order by seq")
-                .fetch_all(&self.read)
-                .await?;
+        let rows: Vec<Row> = sqlx::query_as(concat!(
+            "select ",
+            columns!(),
+            " from outbound where state in ('sending', 'unknown') order by seq"
+        ))
+        .fetch_all(&self.read)
+        .await?;
         rows.into_iter().map(Outbound::try_from).collect()
     }
 
@@ -236,10 +286,16 @@ impl Store {
         user: &UserId,
         conversation: Option<&ConversationId>,
     ) -> Result<Option<Outbound>> {
-        const OF_CONVERSATION: &str =
-            "select * from outbound where conversation_id = $1 and state in ('sending', 'unknown')";
-        const OF_USER: &str =
-            "select * from outbound where user_id = $1 and conversation_id is null and state in ('sending', 'unknown')";
+        const OF_CONVERSATION: &str = concat!(
+            "select ",
+            columns!(),
+            " from outbound where conversation_id = $1 and state in ('sending', 'unknown')"
+        );
+        const OF_USER: &str = concat!(
+            "select ",
+            columns!(),
+            " from outbound where user_id = $1 and conversation_id is null and state in ('sending', 'unknown')"
+        );
         let (sql, id) = conversation.map_or((OF_USER, user.as_str()), |id| (OF_CONVERSATION, id.as_str()));
         let row: Option<Row> = sqlx::query_as(sql).bind(id).fetch_optional(&self.read).await?;
         row.map(Outbound::try_from).transpose()
@@ -296,10 +352,11 @@ impl Tx {
     /// The row, locked until the end: what is decided by it is still true when it is written. On PostgreSQL a plain
     /// select would let others change it in between.
     pub async fn outbound(&mut self, id: &str) -> Result<Option<Outbound>> {
-        let row: Option<Row> = sqlx::query_as("update outbound set state = state where id = $1 returning *")
-            .bind(id)
-            .fetch_optional(self.conn())
-            .await?;
+        let row: Option<Row> =
+            sqlx::query_as(concat!("update outbound set state = state where id = $1 returning ", columns!()))
+                .bind(id)
+                .fetch_optional(self.conn())
+                .await?;
         row.map(Outbound::try_from).transpose()
     }
 
@@ -313,8 +370,8 @@ impl Tx {
                 .await?;
         let done = sqlx::query(
             "insert into outbound (id, seq, user_id, conversation_id, kind, route, idem_key, fingerprint, content, body,
-               payload, state, attempts, ambiguous, told, attempt_ms, created_ms)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+               payload, state, attempts, ambiguous, told, attempt_ms, created_ms, sender)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
              on conflict do nothing",
         )
         .bind(&new.id)
@@ -334,6 +391,7 @@ impl Tx {
         .bind(new.told as i64)
         .bind(new.attempt_ms)
         .bind(new.created_ms)
+        .bind(self.node().to_owned())
         .execute(self.conn())
         .await?;
         Ok(done.rows_affected() == 1)
@@ -342,7 +400,12 @@ impl Tx {
     /// Writes a row that is about to be sent again; `false` if another message of its conversation is on its way.
     pub async fn resume_outbound(&mut self, row: &Outbound) -> Result<bool> {
         match self.write_outbound(row).await {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                let sender = self.node().to_owned();
+                let done = sqlx::query("update outbound set sender = $2 where id = $1").bind(&row.id).bind(sender);
+                done.execute(self.conn()).await?;
+                Ok(true)
+            }
             Err(sqlx::Error::Database(refusal)) if refusal.is_unique_violation() => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -386,12 +449,20 @@ impl Tx {
         conversation: &ConversationId,
         is_new: bool,
     ) -> Result<Vec<Outbound>> {
-        const OPEN: &str = "select * from outbound where user_id = $1 and conversation_id = $2
+        const OPEN: &str = concat!(
+            "select ",
+            columns!(),
+            " from outbound where user_id = $1 and conversation_id = $2
              and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent')))
-             order by case when state in ('sending', 'unknown') then 0 else 1 end, seq";
-        const NEW: &str = "select * from outbound where user_id = $1 and kind = 'create'
+             order by case when state in ('sending', 'unknown') then 0 else 1 end, seq"
+        );
+        const NEW: &str = concat!(
+            "select ",
+            columns!(),
+            " from outbound where user_id = $1 and kind = 'create'
              and (state in ('sending', 'unknown') or (ambiguous = 1 and state in ('abandoned', 'sent')))
-             order by case when state in ('sending', 'unknown') then 0 else 1 end, seq";
+             order by case when state in ('sending', 'unknown') then 0 else 1 end, seq"
+        );
         let query = sqlx::query_as(if is_new { NEW } else { OPEN }).bind(user.as_str());
         let query = if is_new { query } else { query.bind(conversation.as_str()) };
         let rows: Vec<Row> = query.fetch_all(self.conn()).await?;
@@ -400,56 +471,4 @@ impl Tx {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    pub(in super::super) fn row(id: &str, state: Journal) -> Outbound {
-        Outbound {
-            id: id.to_owned(),
-            user: UserId::parse("ada").expect("a user id"),
-            conversation: ConversationId::parse("7"),
-            kind: Kind::Reply,
-            route: "/reply".to_owned(),
-            key: Some(id.to_owned()),
-            fingerprint: id.to_owned(),
-            content: id.to_owned(),
-            body: id.to_owned(),
-            payload: "{}".to_owned(),
-            state,
-            attempts: 1,
-            ambiguous: false,
-            told: Told::Nothing,
-            attempt_ms: 0,
-            settle_until_ms: 0,
-            part_id: None,
-            response: None,
-            created_ms: 0,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_conversation_has_one_message_on_its_way_and_a_second_is_an_outcome_not_an_error() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open(&format!("sqlite://{}/test.db", folder.path().display())).await.expect("a database");
-        let mut tx = store.begin().await.expect("a transaction");
-        assert!(tx.insert_outbound(&row("a", Journal::Abandoned)).await.expect("stored"));
-        assert!(tx.insert_outbound(&row("b", Journal::Sending)).await.expect("stored"));
-        tx.commit().await.expect("committed");
-
-        for refused in [row("c", Journal::Sending), row("a", Journal::Abandoned)] {
-            let mut tx = store.begin().await.expect("a transaction");
-            assert!(!tx.insert_outbound(&refused).await.expect("an outcome"), "{}", refused.id);
-        }
-        let mut tx = store.begin().await.expect("a transaction");
-        let again = Outbound { state: Journal::Sending, ..tx.outbound("a").await.expect("read").expect("there") };
-        assert!(!tx.resume_outbound(&again).await.expect("an outcome"));
-        drop(tx);
-
-        let mut tx = store.begin().await.expect("a transaction");
-        let ended = Outbound { state: Journal::Rejected, ..row("b", Journal::Sending) };
-        tx.update_outbound(&ended).await.expect("written");
-        assert!(tx.resume_outbound(&again).await.expect("an outcome"));
-        tx.commit().await.expect("committed");
-        assert_eq!(store.outbound("a").await.expect("read").expect("there").state, Journal::Sending);
-    }
-}
+pub(super) mod tests;

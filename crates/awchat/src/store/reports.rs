@@ -177,7 +177,7 @@ impl Store {
             "select conversation.topic_main as key, csat.stars, cast(count(*) as bigint) as ratings from csat
              left join conversation on conversation.id = coalesce(csat.ticket_id, csat.conversation_id)
              where csat.created_ms >= $1 group by conversation.topic_main, csat.stars
-             order by conversation.topic_main, csat.stars",
+             order by case when conversation.topic_main is null then 0 else 1 end, conversation.topic_main, csat.stars",
         )
         .bind(since_ms)
         .fetch_all(&self.read)

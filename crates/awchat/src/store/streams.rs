@@ -1,6 +1,6 @@
 //! The order of a user's changes across all conversations: what an event stream goes on from.
 
-use super::conversations::{Conversation, Row};
+use super::conversations::{Conversation, Row, conversation_columns};
 use super::{Store, Tx};
 use crate::error::Result;
 use crate::id::{ConversationId, UserId};
@@ -65,11 +65,13 @@ impl Store {
     /// The user's first change after number `seq`. One that later ones of the same conversation have taken back, such
     /// as a state, is passed over; one that brought messages which are still as it left them is not.
     pub async fn change_after(&self, user: &UserId, seq: i64) -> Result<Option<Changed>> {
-        let row: Option<ChangedRow> = sqlx::query_as(
-            "select c.*, coalesce((select min(m.seq) from message m where m.conversation_id = c.id and m.seq > $2),
+        let row: Option<ChangedRow> = sqlx::query_as(concat!(
+            "select ",
+            conversation_columns!(),
+            ", seq, coalesce((select min(m.seq) from message m where m.conversation_id = c.id and m.seq > $2),
                c.seq) as change
-             from conversation c where c.user_id = $1 and c.seq > $2 and c.hidden = 0 order by change limit 1",
-        )
+             from conversation c where c.user_id = $1 and c.seq > $2 and c.hidden = 0 order by change limit 1"
+        ))
         .bind(user.as_str())
         .bind(seq)
         .fetch_optional(&self.read)

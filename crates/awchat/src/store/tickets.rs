@@ -66,6 +66,14 @@ pub struct Owned {
     pub active_ms: i64,
 }
 
+/// A ticket's columns by name: `*` would fail on PostgreSQL while a newer version adds one.
+macro_rules! columns {
+    () => {
+        "conversation_id, number, title, description, status, label, labels, created_at, updated_at,
+         newest_part, whole_at, whole_ms"
+    };
+}
+
 #[derive(sqlx::FromRow)]
 struct Row {
     conversation_id: String,
@@ -134,7 +142,8 @@ impl TryFrom<OwnedRow> for Owned {
 macro_rules! owned {
     ($rest:literal) => {
         concat!(
-            "select t.*, c.rated, c.unread, c.active_ms from ticket t join conversation c on c.id = t.conversation_id
+            "select t.conversation_id, t.number, t.title, t.description, t.status, t.label, t.labels, t.created_at,
+               t.updated_at, t.newest_part, t.whole_at, t.whole_ms, c.rated, c.unread, c.active_ms from ticket t join conversation c on c.id = t.conversation_id
              where c.user_id = $1 and c.hidden = 0 ",
             $rest
         )
@@ -214,10 +223,11 @@ impl Tx {
     /// The ticket and the parts known of its timeline, whoever owns it: for the synchronisation alone, which has
     /// locked its conversation.
     pub async fn mirrored_ticket(&mut self, id: &ConversationId) -> Result<Option<(Ticket, Vec<String>)>> {
-        let row: Option<Row> = sqlx::query_as("select * from ticket where conversation_id = $1")
-            .bind(id.as_str())
-            .fetch_optional(self.conn())
-            .await?;
+        let row: Option<Row> =
+            sqlx::query_as(concat!("select ", columns!(), " from ticket where conversation_id = $1"))
+                .bind(id.as_str())
+                .fetch_optional(self.conn())
+                .await?;
         let Some(row) = row else { return Ok(None) };
         let parts: Vec<(String,)> = sqlx::query_as("select part_id from ticket_change where conversation_id = $1")
             .bind(id.as_str())

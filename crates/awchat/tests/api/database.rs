@@ -33,13 +33,24 @@ impl Database {
     /// # Panics
     /// When the PostgreSQL server that was asked for cannot be reached.
     pub(crate) async fn new(folder: &Path) -> Self {
+        match postgres() {
+            Some(server) => Self::made(folder, template(&server).await).await,
+            None => Self::made(folder, "").await,
+        }
+    }
+
+    /// One without even the schema.
+    pub(crate) async fn blank(folder: &Path) -> Self {
+        Self::made(folder, "template0").await
+    }
+
+    async fn made(folder: &Path, of: &str) -> Self {
         let folder = folder.to_owned();
         let Some(server) = postgres() else {
             let url = format!("sqlite://{}", folder.join("awchat.db").display());
             return Self { url, folder, name: None };
         };
         let name = new_name();
-        let of = template(&server).await;
         let made = at_server(&server, format!("create database {name} template {of}")).await;
         made.expect("a database at AWCHAT_TEST_DATABASE");
         Self { url: format!("{server}/{name}"), folder, name: Some(name) }

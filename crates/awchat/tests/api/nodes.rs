@@ -2,38 +2,61 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use awchat::app::App;
+use awchat::chat::contacts::Profile;
+use awchat::chat::conversations::Start;
 use awchat::chat::feedback::{Category, Complaint, Rate, Rated};
+use awchat::chat::requests::Sent;
+use awchat::clock::Clock;
 use awchat::error::Error;
-use awchat::id::UserId;
+use awchat::id::{ConversationId, FileId, UserId};
+use awchat::store::Store;
+use awchat::store::files::{File, Inserted};
+use awchat::worker;
+use sandbox::{Fault, Kind};
+use serde_json::json;
+use sqlx::{AnyConnection, Connection, Executor};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::database::postgres;
-use crate::harness::{World, world};
+use crate::database::{Database, postgres};
+use crate::harness::{Settings, World, live, world};
+use crate::process::{Server, eventually};
 
-/// Two servers' handles on one database; `None` where there is no PostgreSQL: SQLite has one process.
-async fn two() -> Option<(World, [App; 2])> {
-    if postgres().is_none() {
-        println!("SKIPPED: SQLite has one server; scripts/postgres runs this");
+/// `world`, and the handles of its server and of so many more on its database; `None` where there is no PostgreSQL: SQLite
+/// has one process.
+async fn nodes<const COUNT: usize>(world: impl Future<Output = World>) -> Option<(World, [App; COUNT])> {
+    if !is_postgres() {
         return None;
     }
-    let world = world().await;
-    let other = App::open(world.app.config.clone(), world.clock.clone()).await.expect("a second server opens it");
-    let nodes = [world.app.clone(), other];
-    Some((world, nodes))
+    let world = world.await;
+    let mut nodes = vec![world.app.clone()];
+    for _ in 1..COUNT {
+        nodes.push(App::open(world.app.config.clone(), world.clock.clone()).await.expect("another server opens it"));
+    }
+    Some((world, nodes.try_into().expect("so many")))
 }
 
-/// Does the same so many times at once, at either node in turn; the ends.
+fn is_postgres() -> bool {
+    let is = postgres().is_some();
+    if !is {
+        println!("SKIPPED: SQLite has one server; scripts/postgres runs this");
+    }
+    is
+}
+
+/// Does the same so many times at once, at each node in turn; the ends.
 async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
-    nodes: &[App; 2],
+    nodes: &[App],
     times: usize,
-    what: impl Fn(App) -> F,
+    what: impl Fn(App, usize) -> F,
 ) -> Vec<T> {
     let begin = Arc::new(tokio::sync::Barrier::new(times));
     let mut tasks = JoinSet::new();
     for at in 0..times {
-        let (begin, work) = (Arc::clone(&begin), what(nodes[at % 2].clone()));
+        let (begin, work) = (Arc::clone(&begin), what(nodes[at % nodes.len()].clone(), at));
         tasks.spawn(async move {
             begin.wait().await;
             work.await
@@ -42,17 +65,55 @@ async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     tasks.join_all().await
 }
 
+/// A reply of Ada's.
+async fn replies(app: &App, chat: &ConversationId, text: &str, key: &str) -> Result<Sent, Error> {
+    let content = (Some(text.to_owned()), Vec::new());
+    app.chat.reply(ada(), Profile::default(), chat.clone(), content, Some(key.to_owned())).await
+}
+
+/// The same until it is answered with success.
+async fn replies_until_sent(app: &App, chat: &ConversationId, text: &str, key: &str) -> Sent {
+    let began = Instant::now();
+    loop {
+        match replies(app, chat, text, key).await {
+            Ok(sent) => return sent,
+            Err(Error::Unavailable { .. } | Error::Conflict | Error::Overloaded { .. }) => {}
+            Err(other) => panic!("{text}: {other:?}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(90), "{text} is never sent");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Time passes, and only these nodes say that they live.
+async fn while_only_these_live(world: &World, nodes: &[&App], seconds: i64) -> usize {
+    let mut took_up = 0;
+    for _ in 0..seconds {
+        world.clock.advance(1_000);
+        for node in nodes {
+            took_up += usize::from(node.chat.tend_nodes().await.expect("the database works"));
+        }
+    }
+    took_up
+}
+
+async fn count(app: &App, sql: &'static str) -> i64 {
+    let mut connection = AnyConnection::connect(app.config.database_url.expose()).await.expect("a connection");
+    let (count,): (i64,) = sqlx::query_as(sql).fetch_one(&mut connection).await.expect("counted");
+    count
+}
+
 fn ada() -> UserId {
     UserId::parse("ada").expect("a user id")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_32_ratings_at_once_one_counts_and_of_nothing_five() {
-    let Some((world, nodes)) = two().await else { return };
+    let Some((world, nodes)) = nodes::<3>(world()).await else { return };
     let id = world.user("ada").opens("hello").await;
-    let conversation = awchat::id::ConversationId::parse(&id);
-    let rate = |conversation: Option<awchat::id::ConversationId>| {
-        move |app: App| {
+    let conversation = ConversationId::parse(&id);
+    let rate = |conversation: Option<ConversationId>| {
+        move |app: App, _| {
             let rate = Rate { stars: 5, comment: None, ticket: None, conversation: conversation.clone() };
             async move { app.chat.rate(&ada(), &rate, None).await }
         }
@@ -66,12 +127,13 @@ async fn of_32_ratings_at_once_one_counts_and_of_nothing_five() {
     let counted = ends.iter().filter(|end| matches!(end, Ok(Rated::Stored(_)))).count();
     let refused = ends.iter().filter(|end| matches!(end, Err(Error::RateLimited { .. }))).count();
     assert_eq!((counted, refused), (5, 27), "{ends:?}");
+    println!("32 ratings at once over 3 nodes: 1 row, 31 told so; of nothing: 5 of 32");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_complaint_at_two_nodes_is_stored_once_and_all_are_told_so() {
-    let Some((_world, nodes)) = two().await else { return };
-    let ends = at_once(&nodes, 16, |app| async move {
+    let Some((_world, nodes)) = nodes::<2>(world()).await else { return };
+    let ends = at_once(&nodes, 16, |app, _| async move {
         let description = "Where is my money?".to_owned();
         let complaint = Complaint { category: Category::Funds, description, chat: None, dialog: None };
         app.chat.complain(&ada(), &complaint, Some("one")).await.map(|kept| kept.id)
@@ -83,12 +145,12 @@ async fn the_same_complaint_at_two_nodes_is_stored_once_and_all_are_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_leased_once() {
-    let Some((world, nodes)) = two().await else { return };
+    let Some((world, nodes)) = nodes::<2>(world()).await else { return };
     let now_ms = world.clock.now_ms();
     for subject in 0..100 {
         world.app.store.enqueue("nothing", &subject.to_string(), "{}", now_ms, now_ms).await.expect("asked for");
     }
-    let taken = at_once(&nodes, 8, move |app| async move {
+    let taken = at_once(&nodes, 8, move |app, _| async move {
         let mut taken = Vec::new();
         while app.store.job_is_due(now_ms).await.expect("read") {
             let job = app.store.lease_job(now_ms, now_ms + 60_000).await.expect("the database works");
@@ -99,4 +161,297 @@ async fn a_job_is_leased_once() {
     .await;
     let all: Vec<String> = taken.into_iter().flatten().collect();
     assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (100, 100));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_start_at_once_bring_the_schema_up_to_date_once() {
+    if !is_postgres() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = Database::blank(folder.path()).await;
+    for started in futures_util::future::join_all((0..4).map(|_| Store::open(&database.url))).await {
+        started.expect("each has the schema");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_node_had_in_hand_is_taken_up_by_one_other() {
+    let Some((world, [one, other, dead])) = nodes::<3>(world()).await else { return };
+    let now_ms = world.clock.now_ms();
+    one.store.enqueue("nothing", "at all", "{}", now_ms, now_ms).await.expect("asked for");
+    let hook = json!({ "type": "notification_event", "topic": "conversation.admin.replied", "data": {} }).to_string();
+    one.chat.receive("hook", "conversation.admin.replied", &hook).await.expect("stored");
+    let hour_ms = 3_600_000;
+    assert!(dead.store.lease_job(now_ms, now_ms + hour_ms).await.expect("leased").is_some());
+    assert_eq!(dead.store.inbox_due(now_ms, now_ms + hour_ms, 10).await.expect("leased").len(), 1);
+    assert!(worker::sweep(&dead).await.expect("swept"));
+
+    let a_third = App::open(one.config.clone(), world.clock.clone()).await.expect("a server that starts");
+    assert_eq!(while_only_these_live(&world, &[&one, &other, &a_third, &dead], 20).await, 0, "nobody has died");
+    for node in [&one, &other, &a_third] {
+        let now_ms = world.clock.now_ms();
+        assert!(node.store.lease_job(now_ms, now_ms + 1).await.expect("looked").is_none(), "it is at work");
+        assert!(node.store.inbox_due(now_ms, now_ms + 1, 10).await.expect("looked").is_empty(), "so it is");
+        assert!(!worker::sweep(node).await.expect("looked"), "another one leads");
+    }
+    assert_eq!(while_only_these_live(&world, &[&one, &other, &a_third], 20).await, 1, "one takes it up");
+    let now_ms = world.clock.now_ms();
+    let job = other.store.lease_job(now_ms, now_ms + 1).await.expect("looked").expect("it is free");
+    assert_eq!((job.subject.as_str(), job.attempt), ("at all", 2));
+    assert_eq!(one.store.inbox_due(now_ms, now_ms + 1, 10).await.expect("looked").len(), 1);
+    let swept = [worker::sweep(&one).await.expect("looked"), worker::sweep(&other).await.expect("looked")];
+    assert_eq!(swept, [true, false], "one leads from now on");
+    one.store.leave().await.expect("it goes");
+    assert!(worker::sweep(&other).await.expect("swept"), "without a wait");
+}
+
+#[tokio::test]
+async fn a_node_that_was_cut_off_waits_for_the_others_and_gives_up_its_lead() {
+    let Some((world, [one, other, third])) = nodes::<3>(world()).await else { return };
+    assert!(worker::sweep(&one).await.expect("swept"));
+    world.clock.advance(60_000);
+    assert!(worker::sweep(&other).await.expect("swept"), "nobody else seems alive");
+    assert!(!one.chat.tend_nodes().await.expect("it is back"), "others may be back in a moment");
+    assert!(!worker::sweep(&one).await.expect("looked"), "another one leads by now");
+    assert_eq!(while_only_these_live(&world, &[&one, &other, &third], 20).await, 0, "and so they are");
+}
+
+/// What hangs goes on hanging until the server is killed.
+const UNTIL_KILLED: Settings<'static> =
+    &[("INTERCOM_TIMEOUT_MS", "30000"), ("SETTLE_MS", "1500"), ("BREAKER_OPEN_MS", "500")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_node_was_sending_is_finished_by_another_once() {
+    if !is_postgres() {
+        return;
+    }
+    let mut server = Server::start(UNTIL_KILLED).await;
+    let hang = |applied| Kind::Hang { ms: 60_000, applied };
+    let mut under_way = JoinSet::new();
+    let mut chats = Vec::new();
+    for (applied, is_retried) in [(false, true), (true, true), (false, false), (true, false)] {
+        let user = server.user("ada");
+        let path = "/api/conversations";
+        let key = format!("open-{applied}-{is_retried}");
+        let opened = user.posts_until_201(path, &key, &json!({ "body": "Hello" })).await;
+        let id = opened.json["id"].as_str().expect("an id").to_owned();
+        let at = format!("/conversations/{id}/reply");
+        server.sandbox.fault(Fault::new(hang(applied)).on("POST", &at).times(1));
+        let reply = format!("/api/conversations/{id}/reply");
+        under_way.spawn(async move { user.call("POST", &reply, Some("k"), Some(&json!({ "body": "once" }))).await });
+        chats.push((ConversationId::parse(&id).expect("an id"), at, is_retried));
+    }
+    let is_asked = |at: &str| server.sandbox.calls().iter().any(|call| call.method == "POST" && call.path == at);
+    for (_, at, _) in &chats {
+        eventually("it is being sent", || is_asked(at)).await;
+    }
+    server.set("INTERCOM_TIMEOUT_MS", "2000");
+    let other = App::open(server.config(), Clock::system()).await.expect("another server");
+    let stop = CancellationToken::new();
+    let working = tokio::spawn(worker::run(other.clone(), stop.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.kill();
+    let killed = Instant::now();
+    while under_way.join_next().await.is_some() {}
+    let mut asking = JoinSet::new();
+    for (chat, _, is_retried) in chats.clone() {
+        let other = other.clone();
+        if is_retried {
+            asking.spawn(async move { replies_until_sent(&other, &chat, "once", "k").await });
+        }
+    }
+    asking.join_all().await;
+    let is_there = |id: &ConversationId| server.sandbox.contact_parts(id.as_str()).len() > 1;
+    for (chat, _, _) in &chats {
+        eventually("it is sent", || is_there(chat)).await;
+    }
+    let took = killed.elapsed();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for (chat, at, is_retried) in &chats {
+        assert_eq!(server.sandbox.contact_parts(chat.as_str()), ["Hello", "once"], "{at}, retried: {is_retried}");
+        let shown = other.chat.get(&ada(), chat).await.expect("read");
+        assert_eq!(shown.messages.len(), 2, "{at}, retried: {is_retried}");
+    }
+    stop.cancel();
+    working.await.expect("it ends");
+    println!("4 replies in flight at a node that was killed: each once, {:.1} s after the kill", took.as_secs_f64());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_request_at_two_nodes_at_once_is_one_message_and_both_hear_of_it() {
+    let Some((world, nodes)) = nodes::<2>(live()).await else { return };
+    let id = world.user("ada").opens("Hello").await;
+    let chat = ConversationId::parse(&id).expect("an id");
+    let slow = Fault::new(Kind::Slow { ms: 700 }).on("POST", &format!("/conversations/{id}/reply"));
+    world.sandbox.fault(slow);
+    for key in [Some("k"), None] {
+        let ends = at_once(&nodes, 6, |app, _| {
+            let (chat, key) = (chat.clone(), key.map(str::to_owned));
+            let content = (Some(format!("with {key:?}")), Vec::new());
+            async move { app.chat.reply(ada(), Profile::default(), chat, content, key).await }
+        })
+        .await;
+        let bodies: Result<BTreeSet<_>, Error> = ends.into_iter().map(|end| end.map(|sent| sent.body)).collect();
+        assert_eq!(bodies.expect("each is answered").len(), 1, "{key:?}: byte for byte");
+    }
+    assert_eq!(world.sandbox.contact_parts(&id).len(), 3);
+    let doubted = count(&nodes[0], "select count(*) from outbound where ambiguous = 1").await;
+    assert_eq!(doubted, 0, "who is being answered elsewhere is waited for, not looked for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_one_conversation_from_two_nodes_go_one_after_the_other() {
+    let Some((world, nodes)) = nodes::<2>(live()).await else { return };
+    let id = world.user("ada").opens("Hello").await;
+    let chat = ConversationId::parse(&id).expect("an id");
+    let ends = at_once(&nodes, 12, |app, at| {
+        let chat = chat.clone();
+        async move { replies_until_sent(&app, &chat, &format!("message {at}"), &format!("k{at}")).await }
+    })
+    .await;
+    assert_eq!(ends.len(), 12);
+    let (sent, all) = (world.sandbox.contact_parts(&id), 13);
+    assert_eq!((sent.len(), sent.iter().collect::<BTreeSet<_>>().len()), (all, all), "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_for_a_new_conversation_at_two_nodes_begins_one() {
+    let Some((world, nodes)) = nodes::<2>(live()).await else { return };
+    for round in 0..5 {
+        let ends = at_once(&nodes, 4, |app, _| async move {
+            let start = Start {
+                text: Some(format!("Hello {round}")),
+                topic: None,
+                files: Vec::new(),
+                meta: serde_json::Map::new(),
+            };
+            app.chat.start(ada(), Profile::default(), start, Some(format!("k{round}"))).await
+        })
+        .await;
+        let bodies: Result<BTreeSet<_>, Error> = ends.into_iter().map(|end| end.map(|sent| sent.body)).collect();
+        assert_eq!(bodies.expect("each is answered").len(), 1);
+    }
+    world.sandbox.webhooks_settled().await;
+    let list = world.user("ada").get("/api/conversations").await.expect(200);
+    assert_eq!(list["conversations"].as_array().map(Vec::len), Some(5), "{list}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_applied_by_one_node_whichever_received_it() {
+    let Some((world, nodes)) = nodes::<2>(world()).await else { return };
+    let id = world.user("ada").opens("Hello").await;
+    world.work().await;
+    let chat = ConversationId::parse(&id).expect("an id");
+    world.operator().replies(&id, "On its way.").await;
+    world.sandbox.webhooks_settled().await;
+    assert!(nodes[1].chat.apply_inbox().await.expect("applied") > 0, "received at the first, applied at the second");
+    let seen = nodes[0].chat.get(&ada(), &chat).await.expect("read");
+    assert_eq!(seen.messages.last().map(|message| message.body.as_str()), Some("On its way."));
+
+    world.work().await;
+    for hook in 0..300 {
+        nodes[hook % 2].chat.receive(&format!("hook {hook}"), "ping", "{}").await.expect("stored");
+    }
+    let now_ms = world.clock.now_ms();
+    let taken = at_once(&nodes, 4, move |app, _| async move {
+        let mut taken = Vec::new();
+        loop {
+            let some = app.store.inbox_due(now_ms, now_ms + 60_000, 16).await.expect("the database works");
+            if some.is_empty() {
+                return taken;
+            }
+            taken.extend(some.into_iter().map(|received| received.id));
+            assert!(taken.len() <= 300, "each once");
+        }
+    })
+    .await;
+    let all: Vec<String> = taken.into_iter().flatten().collect();
+    assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (300, 300));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_at_once_at_two_nodes_do_not_exceed_the_quota() {
+    let Some((world, nodes)) = nodes::<2>(world()).await else { return };
+    let now_ms = world.clock.now_ms();
+    let ends = at_once(&nodes, 16, move |app, at| async move {
+        let id = FileId::random();
+        let file = File {
+            object: id.as_str().to_owned(),
+            id,
+            name: "a.txt".to_owned(),
+            content_type: "text/plain".to_owned(),
+            bytes: 100,
+            size: None,
+            sha256: String::new(),
+            key: None,
+            fingerprint: at.to_string(),
+            created_ms: now_ms,
+        };
+        app.store.insert_file(&ada(), &file, 500, 0).await.expect("the database works")
+    })
+    .await;
+    assert_eq!(ends.iter().filter(|end| **end == Inserted::Stored).count(), 5, "{ends:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_erased_at_one_node_while_writing_at_another_leaves_nothing_and_nobody_waits_for_ever() {
+    let Some((world, nodes)) = nodes::<2>(live()).await else { return };
+    for round in 0..8 {
+        let bob = UserId::parse(&format!("bob-{round}")).expect("a user id");
+        let id = world.user(bob.as_str()).opens("Hello").await;
+        let chat = ConversationId::parse(&id).expect("an id");
+        let ends = at_once(&nodes, 6, |app, at| {
+            let (bob, chat, id) = (bob.clone(), chat.clone(), id.clone());
+            let operator = world.operator();
+            async move {
+                match at {
+                    0 => app.chat.erase(&bob).await.map(drop),
+                    1 => {
+                        operator.replies(&id, "a word").await;
+                        Ok(())
+                    }
+                    _ => {
+                        let content = (Some(format!("word {at}")), Vec::new());
+                        app.chat.reply(bob, Profile::default(), chat, content, None).await.map(drop)
+                    }
+                }
+            }
+        })
+        .await;
+        let broken: Vec<_> = ends.iter().filter(|end| matches!(end, Err(Error::Internal(_)))).collect();
+        assert!(broken.is_empty(), "{broken:?}");
+    }
+    world.sandbox.webhooks_settled().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for table in [
+        "select count(*) from outbound where user_id like 'bob-%'",
+        "select count(*) from conversation where user_id like 'bob-%'",
+        "select count(*) from message where conversation_id not in (select id from conversation)",
+        "select count(*) from contact where user_id like 'bob-%'",
+    ] {
+        assert_eq!(count(&nodes[0], table).await, 0, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_server_goes_on_while_a_newer_one_adds_columns() {
+    let Some((world, [node])) = nodes::<1>(world()).await else { return };
+    let ada = world.user("ada");
+    let chat = ada.opens("Hello").await;
+    let said = async |text: &str| {
+        ada.replies(&chat, text).await;
+        world.operator().replies(&chat, "Yes?").await;
+        world.work().await;
+        ada.get("/api/conversations").await.expect(200);
+        ada.get("/api/export").await.expect(200);
+        ada.polls(&chat, 0).await;
+    };
+    said("before").await;
+    let mut newer = AnyConnection::connect(node.config.database_url.expose()).await.expect("a connection");
+    for table in ["conversation", "outbound", "message", "file", "remote_file", "ticket", "contact", "job", "inbox"] {
+        let add = format!("alter table {table} add column added_later text");
+        newer.execute(sqlx::AssertSqlSafe(add)).await.expect("a column more");
+    }
+    said("after").await;
 }

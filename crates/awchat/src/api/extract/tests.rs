@@ -55,6 +55,17 @@ fn a_refused_body_names_the_field_and_the_rule_but_not_the_value() {
         (r#"{"stars":1,"attachmentIds":["a",1]}"#, "validation_error", "attachmentIds[1]: must be a string"),
         (r#""canary""#, "validation_error", "the input: must be an object"),
         ("[5]", "validation_error", "the body must be a JSON object"),
+        (
+            r#"{"stars":1,"topic":{"main":"can\u0000ary"}}"#,
+            "validation_error",
+            "topic.main: must not contain a NUL character",
+        ),
+        (r#"{"stars":1,"other":[1,["\u0000"]]}"#, "validation_error", "other[1][0]: must not contain a NUL character"),
+        (
+            r#"{"stars":1,"can\u0000ary":2}"#,
+            "validation_error",
+            "the name of a member: must not contain a NUL character",
+        ),
         (r#"{"stars":1,"stars":2}"#, "validation_error", "stars: must be given once"),
         ("", "bad_request", "the body is not valid JSON (line 1, column 0)"),
         (r#"{"stars":1"#, "bad_request", "the body is not valid JSON (line 1, column 10)"),
