@@ -915,6 +915,12 @@ export interface components {
                  */
                 intercom: "ok" | "open" | "auth";
                 /**
+                 * @description Present only where nodes share rate limits and wake-ups through Redis. `down` does not count: each node
+                 *     then counts for itself, and looks into the database more often.
+                 * @enum {string}
+                 */
+                redis?: "ok" | "down";
+                /**
                  * @description Present only while the process is shutting down.
                  * @enum {string}
                  */
