@@ -179,7 +179,11 @@ impl Chat {
         let ready = self.ready(row.as_ref(), draft, identity).await?;
         self.store.stay_if_due(self.clock.now_ms()).await?;
         let (row, contact) = match (row, ready) {
-            (None, Err(retry_after_s)) => return Ok(Some(Outcome::Unavailable { retry_after_s })),
+            (None, Err(retry_after_s)) => {
+                // What is in the way may be this one, from another node: then it must be known there that its client hears 502.
+                let is_here = self.earlier(draft).await?.is_some();
+                return Ok((!is_here).then_some(Outcome::Unavailable { retry_after_s }));
+            }
             (Some(row), Err(retry_after_s)) => {
                 self.advance(&row.id, journal::told).await?;
                 return Ok(Some(Outcome::Unavailable { retry_after_s }));

@@ -155,6 +155,7 @@ impl World {
             return answer;
         }
         let is_told = matches!(answer, Answer::Outcome(Outcome::Unavailable { .. }));
+        self.log(|| format!("a client of {:?} hears {answer:?} from node {node}", draft.key));
         self.ledger.borrow_mut().hears(draft, is_told);
         answer
     }

@@ -178,7 +178,12 @@ impl Chat {
     async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let ready = self.ready(row.as_ref(), draft, identity).await?;
         let (row, contact) = match (row, ready) {
-            (None, Err(retry_after_s)) => return Ok(Outcome::Unavailable { retry_after_s }),
+            (None, Err(retry_after_s)) => {
+                return match self.earlier(draft).await {
+                    Some(same) if same.fingerprint == draft.fingerprint() => self.tell(same).await,
+                    _ => Ok(Outcome::Unavailable { retry_after_s }),
+                };
+            }
             (Some(row), Err(retry_after_s)) => {
                 self.advance(&row.id, journal::told).await?;
                 return Ok(Outcome::Unavailable { retry_after_s });
@@ -400,7 +405,9 @@ impl Chat {
                 tx.enqueue("settle", id, self.true_ms(self.now_ms() + journal::LOOK_MS));
             }
             tx.commit().await?;
-            self.world.log(|| format!("node {} takes {id} from {:?} to {:?}", self.node, row.state, next.state));
+            self.world.log(|| {
+                format!("node {} takes {id} from {:?} to {:?}, {:?}", self.node, row.state, next.state, next.told)
+            });
         }
         Ok(next)
     }
