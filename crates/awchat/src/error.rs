@@ -112,8 +112,25 @@ impl From<sqlx::Error> for Error {
         match cause {
             // Nothing was done: whoever comes again is served.
             sqlx::Error::PoolTimedOut => Self::Overloaded { retry_after_s: 1 },
+            cause if is_away(&cause) => {
+                tracing::warn!(cause = %chain(&cause), "the database went away");
+                Self::Overloaded { retry_after_s: 1 }
+            }
             cause => Self::internal(cause),
         }
+    }
+}
+
+/// Whether the database broke off, as one does that is started again. What a commit did by then is not known: whoever
+/// asks again finds it, or does it.
+fn is_away(cause: &sqlx::Error) -> bool {
+    match cause {
+        sqlx::Error::Io(_) => true,
+        // PostgreSQL's classes "connection exception" and "operator intervention", but for a statement that took too long.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.len() == 5 && (code.starts_with("08") || code.starts_with("57P")))
+        }
+        _ => false,
     }
 }
 

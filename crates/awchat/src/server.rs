@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -63,6 +65,9 @@ pub struct EdgeSettings {
     pub max_connections_per_address: u32,
     /// Peers that speak for many clients.
     pub trusted_proxies: Vec<IpNet>,
+    /// Once it is set, the answer to each further request is the last of its connection: who asks again finds another
+    /// node.
+    pub draining: Arc<AtomicBool>,
 }
 
 impl Default for EdgeSettings {
@@ -77,6 +82,7 @@ impl Default for EdgeSettings {
             max_connections: 4096,
             max_connections_per_address: 64,
             trusted_proxies: Vec::new(),
+            draining: Arc::default(),
         }
     }
 }
@@ -130,16 +136,19 @@ pub async fn answer(
     shutdown: CancellationToken,
     unready_for: Duration,
 ) {
-    let settings = EdgeSettings { trusted_proxies: app.config.trusted_proxies.clone(), ..EdgeSettings::default() };
+    let trusted_proxies = app.config.trusted_proxies.clone();
+    let draining = Arc::new(AtomicBool::new(false));
+    let settings = EdgeSettings { trusted_proxies, draining: Arc::clone(&draining), ..EdgeSettings::default() };
     let stop_accepting = CancellationToken::new();
     let serving = serve(listener, router, settings, stop_accepting.clone());
-    let draining = async {
+    let leaving = async {
         shutdown.cancelled().await;
+        draining.store(true, Ordering::Relaxed);
         app.draining.cancel();
         app.clock.sleep(unready_for).await;
         stop_accepting.cancel();
     };
-    tokio::join!(serving, draining);
+    tokio::join!(serving, leaving);
     app.chat.finish().await;
 }
 
@@ -261,9 +270,13 @@ impl Connections {
         };
         // A router is always ready.
         let answer = self.router.clone().call(Request::from_parts(parts, body));
+        let is_last = self.settings.draining.load(Ordering::Relaxed);
         async move {
-            let answer = answer.await?;
+            let mut answer = answer.await?;
             left.discard().await;
+            if is_last {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(answer.map(|body| Answer::new(body, busy)))
         }
     }

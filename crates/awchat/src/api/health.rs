@@ -19,8 +19,10 @@ pub(super) struct Health {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Always 200 while the process is up; no I/O, so that a load balancer never empties a fleet over Intercom's outage.
-pub(super) async fn health() -> Json<Health> {
-    Json(Health { status: "ok", version: VERSION })
+/// A process that has been told to go says so, for the balancer that reads it.
+pub(super) async fn health(State(app): State<App>) -> Json<Health> {
+    let status = if app.draining.is_cancelled() { "draining" } else { "ok" };
+    Json(Health { status, version: VERSION })
 }
 
 #[derive(Deserialize)]

@@ -14,8 +14,8 @@ pub(crate) struct Database {
     pub(crate) url: String,
     /// Where what is beside it is kept.
     pub(crate) folder: PathBuf,
-    /// Its name at the PostgreSQL server.
-    name: Option<String>,
+    /// The PostgreSQL server, and its name there.
+    at: Option<(String, String)>,
 }
 
 /// The PostgreSQL server that all servers of this run keep their databases at, such as
@@ -34,26 +34,24 @@ impl Database {
     /// When the PostgreSQL server that was asked for cannot be reached.
     pub(crate) async fn new(folder: &Path) -> Self {
         match postgres() {
-            Some(server) => Self::made(folder, template(&server).await).await,
-            None => Self::made(folder, "").await,
+            Some(server) => Self::made(folder, &server, template(&server).await).await,
+            None => {
+                let url = format!("sqlite://{}", folder.join("awchat.db").display());
+                Self { url, folder: folder.to_owned(), at: None }
+            }
         }
     }
 
-    /// One without even the schema.
-    pub(crate) async fn blank(folder: &Path) -> Self {
-        Self::made(folder, "template0").await
+    /// One without even the schema, at a PostgreSQL server.
+    pub(crate) async fn blank(folder: &Path, server: &str) -> Self {
+        Self::made(folder, server, "template0").await
     }
 
-    async fn made(folder: &Path, of: &str) -> Self {
-        let folder = folder.to_owned();
-        let Some(server) = postgres() else {
-            let url = format!("sqlite://{}", folder.join("awchat.db").display());
-            return Self { url, folder, name: None };
-        };
-        let name = new_name();
+    async fn made(folder: &Path, server: &str, of: &str) -> Self {
+        let (name, server) = (new_name(), server.to_owned());
         let made = at_server(&server, format!("create database {name} template {of}")).await;
-        made.expect("a database at AWCHAT_TEST_DATABASE");
-        Self { url: format!("{server}/{name}"), folder, name: Some(name) }
+        made.expect("a database at the PostgreSQL server");
+        Self { url: format!("{server}/{name}"), folder: folder.to_owned(), at: Some((server, name)) }
     }
 }
 
@@ -80,7 +78,7 @@ async fn template(server: &str) -> &'static str {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let (Some(server), Some(name)) = (postgres(), self.name.take()) else { return };
+        let Some((server, name)) = self.at.take() else { return };
         // A runtime of its own: the test's may be at its end.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -93,7 +91,8 @@ impl Drop for Database {
     }
 }
 
-async fn at_server(server: &str, statement: String) -> sqlx::Result<()> {
+/// Does something at a PostgreSQL server that is about none of its databases.
+pub(crate) async fn at_server(server: &str, statement: String) -> sqlx::Result<()> {
     sqlx::any::install_default_drivers();
     let mut connection = AnyConnection::connect(&format!("{server}/postgres")).await?;
     connection.execute(sqlx::AssertSqlSafe(statement)).await?;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sandbox::{Fault, Kind, NewTicket};
+use sandbox::{Fault, Kind, NewTicket, Sandbox};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::{self, Cluster};
 use crate::harness::{Answer, Settings};
 use crate::process::{Caller, Server, eventually};
 
@@ -320,10 +321,44 @@ async fn a_new_conversation_survives_a_kill_at_every_step() {
 /// One run of it.
 #[derive(Clone, Copy, Debug)]
 struct Run {
+    /// Behind haproxy, if there are several.
+    nodes: usize,
     users: usize,
     replies: usize,
+    /// Of any node.
     kills: usize,
+    /// How often Redis is emptied.
+    flushes: usize,
+    /// How often PostgreSQL is stopped and started again, every other time as by a crash.
+    restarts: usize,
     seed: u64,
+}
+
+impl Run {
+    /// One server and nothing else that dies.
+    fn alone(users: usize, replies: usize, kills: usize) -> Self {
+        Self { nodes: 1, users, replies, kills, flushes: 0, restarts: 0, seed: seed() }
+    }
+
+    /// What happens, in an order that the dice decide.
+    fn troubles(&self, dice: &mut Dice) -> Vec<Trouble> {
+        let restarts = [Trouble::Restart("immediate"), Trouble::Restart("fast")].into_iter().cycle();
+        let mut troubles: Vec<_> = std::iter::repeat_n(Trouble::Kill, self.kills)
+            .chain(std::iter::repeat_n(Trouble::Flush, self.flushes))
+            .chain(restarts.take(self.restarts))
+            .collect();
+        for at in (1..troubles.len()).rev() {
+            troubles.swap(at, dice.index(at + 1));
+        }
+        troubles
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    Kill,
+    Flush,
+    Restart(&'static str),
 }
 
 /// What goes wrong with requests to send a reply, and how often.
@@ -437,6 +472,10 @@ impl Dice {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (mixed ^ (mixed >> 31)) % end
     }
+
+    fn index(&mut self, end: usize) -> usize {
+        usize::try_from(self.below(end as u64)).expect("below a usize")
+    }
 }
 
 /// Sends a user's replies one after the other, each until it is acknowledged; a third of them are the same words.
@@ -459,14 +498,25 @@ async fn sends(
     acknowledged
 }
 
-/// Polls as a client does, echoing `latestTimestamp`, until after `enough` nothing new comes; what it was shown.
-async fn polls(user: Caller, chat: String, is_long: bool, enough: CancellationToken) -> Vec<(String, String)> {
-    let (mut since, mut shown) = (json!(0), Vec::new());
+/// Polls as a client does, echoing `latestTimestamp`, each time at any of `urls`, until after `enough` nothing new comes;
+/// what it was shown.
+async fn polls(
+    user: Caller,
+    urls: Vec<String>,
+    chat: String,
+    is_long: bool,
+    mut dice: Dice,
+    enough: CancellationToken,
+) -> Vec<(String, String)> {
+    let (mut since, mut shown) = (0, Vec::new());
     loop {
         let was_enough = enough.is_cancelled();
         let wait = if is_long && !was_enough { 5 } else { 0 };
         let path = format!("/api/conversations/{chat}/poll?since={since}&wait={wait}");
-        if let Ok(poll) = user.call("GET", &path, None, None).await {
+        let answered = user.at(&urls[dice.index(urls.len())]).call("GET", &path, None, None).await;
+        // Where all of it is one process, there is an answer or none. Else the database may be away, or all nodes.
+        let refused = |poll: &Answer| urls.len() > 1 && matches!(poll.status, 502 | 503);
+        if let Some(poll) = answered.ok().filter(|poll| !refused(poll)) {
             assert_eq!(poll.status, 200, "{}", poll.text);
             let messages = poll.json["messages"].as_array().expect("messages");
             if was_enough && messages.is_empty() {
@@ -476,17 +526,19 @@ async fn polls(user: Caller, chat: String, is_long: bool, enough: CancellationTo
                 let text = |name: &str| message[name].as_str().expect("a text").to_owned();
                 shown.push((text("id"), text("body")));
             }
-            since = poll.json["latestTimestamp"].clone();
+            let latest = poll.json["latestTimestamp"].as_i64().expect("a position");
+            assert!(latest >= since, "{latest} is behind {since}");
+            since = latest;
         }
         tokio::time::sleep(Duration::from_millis(if is_long { 10 } else { 1_000 })).await;
     }
 }
 
 /// The parts of a conversation that its user wrote.
-fn parts_of_the_user(server: &Server, chat: &str) -> Vec<(String, String)> {
-    let conversation = server.sandbox.conversation(chat).expect("the conversation");
+fn parts_of_the_user(sandbox: &Sandbox, chat: &str) -> Vec<(String, String)> {
+    let conversation = sandbox.conversation(chat).expect("the conversation");
     let parts = conversation["conversation_parts"]["conversation_parts"].as_array().expect("parts").clone();
-    let texts = server.sandbox.contact_parts(chat);
+    let texts = sandbox.contact_parts(chat);
     let ids = parts.iter().filter(|part| part["author"]["type"] == "user").map(|part| &part["id"]);
     // The opening message is no part.
     ids.zip(&texts[1..]).map(|(id, text)| (id.as_str().expect("an id").to_owned(), text.clone())).collect()
@@ -496,62 +548,76 @@ async fn run(run: Run, faults: Vec<Fault>) -> Verdict {
     let began = Instant::now();
     println!("{run:?}; to replay: AWCHAT_SEED={}", run.seed);
     let mut dice = Dice(run.seed);
-    let mut server = Server::start(PATIENCE).await;
+    let mut cluster = match run.nodes {
+        1 => Cluster::of_one(PATIENCE).await,
+        nodes => Cluster::of(nodes, PATIENCE).await,
+    };
+    let sandbox = cluster.servers[0].sandbox.clone();
     let (done, enough) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
     let mut talks = Vec::new();
     for n in 0..run.users {
-        let user = server.user(&format!("user-{n}"));
+        let user = cluster.user(&format!("user-{n}"));
         talks.push((user.opens("Hello").await, user));
     }
     for fault in faults {
-        server.sandbox.fault(fault);
+        sandbox.fault(fault);
     }
     let (mut senders, mut pollers) = (Vec::new(), Vec::new());
     for (n, (chat, user)) in talks.iter().enumerate() {
         let replies = run.replies / run.users + usize::from(n < run.replies % run.users);
         let choices = Dice(dice.below(u64::MAX));
         senders.push(tokio::spawn(sends(user.clone(), chat.clone(), replies, choices, done.clone())));
-        let device = server.user(&format!("user-{n}"));
-        pollers.push(tokio::spawn(polls(device, chat.clone(), n % 2 == 0, enough.clone())));
+        let device = cluster.user(&format!("user-{n}"));
+        let (urls, choices) = (cluster.urls(), Dice(dice.below(u64::MAX)));
+        pollers.push(tokio::spawn(polls(device, urls, chat.clone(), n % 2 == 0, choices, enough.clone())));
     }
-    for kill in 0..run.kills {
+    let troubles = run.troubles(&mut dice);
+    for (nth, trouble) in troubles.iter().enumerate() {
         // Somewhere in its share of the work, at any moment.
-        let share = run.replies / run.kills;
-        let from = kill * share + usize::try_from(dice.below(share as u64 * 9 / 10)).expect("small");
+        let share = run.replies / troubles.len();
+        let from = nth * share + dice.index(share * 9 / 10);
         let soon = Duration::from_micros(dice.below(50_000));
         let down = Duration::from_millis(dice.below(500));
         while done.load(Ordering::Relaxed) < from && !senders.iter().all(|sender| sender.is_finished()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tokio::time::sleep(soon).await;
-        server.kill();
-        tokio::time::sleep(down).await;
-        server.up().await;
+        match trouble {
+            Trouble::Kill => {
+                let server = dice.index(run.nodes);
+                cluster.servers[server].kill();
+                tokio::time::sleep(down).await;
+                cluster.servers[server].up().await;
+            }
+            Trouble::Flush => cluster.engines().expect("several nodes").flush_redis().await,
+            Trouble::Restart(mode) => cluster.engines().expect("several nodes").restart_postgres(mode).await,
+        }
     }
     let mut acknowledged = Vec::new();
     for sender in senders {
         acknowledged.push(sender.await.expect("every reply is acknowledged in the end"));
     }
-    quiet(&server).await;
+    quiet(&cluster.servers[0]).await;
     enough.cancel();
     let mut verdict = Verdict::default();
     for (((chat, _), poller), acknowledged) in talks.iter().zip(pollers).zip(acknowledged) {
         let mut shown = poller.await.expect("the poller does not panic");
         assert_eq!(shown.remove(0).1, "Hello");
-        let evidence = Evidence { acknowledged, at_intercom: parts_of_the_user(&server, chat), shown };
+        let evidence = Evidence { acknowledged, at_intercom: parts_of_the_user(&sandbox, chat), shown };
         let found = check(&evidence);
         if found != Verdict::default() {
             println!("{chat}: {found}\n{evidence:?}");
         }
         verdict += found;
     }
-    let hits: u32 = server.sandbox.faults().iter().map(|fault| fault.hits).sum();
+    let hits: u32 = sandbox.faults().iter().map(|fault| fault.hits).sum();
+    let Run { nodes, users, replies, kills, flushes, restarts, seed } = run;
+    let engines = match nodes {
+        1 => String::new(),
+        _ => format!("{flushes} Redis flushes, {restarts} PostgreSQL restarts, "),
+    };
     println!(
-        "replies under kill -9: {} by {} users, {} kills, {hits} faults, seed {}: {verdict}; {} s",
-        run.replies,
-        run.users,
-        run.kills,
-        run.seed,
+        "replies under kill -9: {replies} by {users} users at {nodes} nodes, {kills} kills, {engines}{hits} faults, seed {seed}: {verdict}; {} s",
         began.elapsed().as_secs()
     );
     verdict
@@ -565,21 +631,37 @@ fn seed() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replies_under_random_kills_and_all_faults_at_once_are_each_sent_and_shown_once() {
-    let seed = seed();
     let one = match std::env::var("AWCHAT_SOAK") {
-        Ok(_) => Run { users: 50, replies: 10_000, kills: 20, seed },
-        Err(_) => Run { users: 50, replies: 1_000, kills: 5, seed },
+        Ok(_) => Run::alone(50, 10_000, 20),
+        Err(_) => Run::alone(50, 1_000, 5),
     };
+    assert_eq!(run(one, all_faults(one.seed)).await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_at_three_nodes_whose_neighbours_die_too_are_each_sent_and_shown_once() {
+    if !cluster::is_asked_for() {
+        return;
+    }
+    let one = match std::env::var("AWCHAT_SOAK") {
+        Ok(_) => Run { nodes: 3, flushes: 3, restarts: 2, ..Run::alone(50, 10_000, 20) },
+        Err(_) => Run { nodes: 3, flushes: 1, restarts: 1, ..Run::alone(50, 1_000, 5) },
+    };
+    assert_eq!(run(one, all_faults(one.seed)).await, Verdict::default());
+}
+
+/// All that can go wrong with a reply at Intercom, each now and then.
+fn all_faults(seed: u64) -> Vec<Fault> {
     let mix = MIX.into_iter().zip(seed..);
-    let faults = mix.map(|((kind, share), seed)| {
+    mix.map(|((kind, share), seed)| {
         Fault::new(kind).on("POST", "/conversations/{id}/reply").with_probability(share, seed)
-    });
-    assert_eq!(run(one, faults.collect()).await, Verdict::default());
+    })
+    .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_run_is_seen_to_fail_when_intercom_doubles_a_message() {
-    let one = Run { users: 3, replies: 15, kills: 0, seed: seed() };
+    let one = Run::alone(3, 15, 0);
     let double = Fault::new(Kind::DoubleApply).on("POST", "/conversations/{id}/reply").after(7).times(1);
     assert_eq!(run(one, vec![double]).await, Verdict { doubled: 1, shown_twice: 1, ..Verdict::default() });
 }

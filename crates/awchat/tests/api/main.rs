@@ -9,6 +9,7 @@ mod admin;
 mod backup;
 mod child;
 mod clients;
+mod cluster;
 mod config;
 mod conversations;
 mod database;

@@ -169,7 +169,7 @@ async fn servers_that_start_at_once_bring_the_schema_up_to_date_once() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let database = Database::blank(folder.path()).await;
+    let database = Database::blank(folder.path(), &postgres().expect("there is one")).await;
     for started in futures_util::future::join_all((0..4).map(|_| Store::open(&database.url))).await {
         started.expect("each has the schema");
     }

@@ -24,7 +24,7 @@ pub(crate) struct Server {
     url: String,
     http: reqwest::Client,
     child: Option<Child>,
-    _database: Database,
+    database: Arc<Database>,
     folder: TempDir,
 }
 
@@ -40,18 +40,49 @@ impl Server {
     /// Starts the outside world and the server.
     pub(crate) async fn start(settings: Settings<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
-        let sandbox = harness::intercom(Default::default()).await;
         let database = Database::new(folder.path()).await;
-        let address = format!("127.0.0.1:{}", free_port());
+        Self::start_in(folder, database, settings).await
+    }
+
+    /// The same with a database that is there; what it keeps beside it is in `folder`.
+    pub(crate) async fn start_in(folder: TempDir, database: Database, settings: Settings<'_>) -> Self {
+        let sandbox = harness::intercom(Default::default()).await;
         let mut settings = all_settings(settings, &sandbox, &database);
         let phones = harness::phone_settings(&sandbox, folder.path());
         settings.extend(phones.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        settings.push(("LISTEN_ADDR".to_owned(), address.clone()));
+        let server = Self::of(sandbox, settings, Arc::new(database), folder).await;
+        server.sandbox.send_webhooks_to(format!("{}/webhooks/intercom", server.url));
+        server
+    }
+
+    /// Another node of the same installation, before the same outside world.
+    pub(crate) async fn beside(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for its log");
+        Self::of(self.sandbox.clone(), self.settings.clone(), Arc::clone(&self.database), folder).await
+    }
+
+    async fn of(
+        sandbox: Sandbox,
+        mut settings: Vec<(String, String)>,
+        database: Arc<Database>,
+        folder: TempDir,
+    ) -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
+        settings.insert(0, ("LISTEN_ADDR".to_owned(), address.clone()));
         let url = format!("http://{address}");
-        sandbox.send_webhooks_to(format!("{url}/webhooks/intercom"));
-        let mut server = Self { sandbox, settings, url, http: client(), child: None, _database: database, folder };
+        let mut server = Self { sandbox, settings, url, http: client(), child: None, database, folder };
         server.up().await;
         server
+    }
+
+    /// Where it listens, such as `http://127.0.0.1:12345`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its database, as `DATABASE_URL` has it.
+    pub(crate) fn database(&self) -> &str {
+        &self.database.url
     }
 
     /// Another value for a setting, from the next start on.
@@ -74,6 +105,15 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("the server does not answer");
+    }
+
+    /// The processor's time that it has used since it was started, by `/proc`: in ticks of 10 ms.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let id = self.child.as_ref().expect("a running server").id();
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("Linux tells");
+        // After the name, which may hold anything: the state is the third field, utime and stime the 14th and 15th.
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+        [11, 12].map(|at| fields[at].parse::<u64>().expect("a number")).iter().sum()
     }
 
     /// kill -9.
@@ -184,6 +224,11 @@ impl Caller {
         harness::exchange(&self.http, request.build().expect("a request")).await
     }
 
+    /// The same user at another address.
+    pub(crate) fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
     /// Uploads a text.
     ///
     /// # Errors
@@ -234,7 +279,7 @@ fn client() -> reqwest::Client {
 }
 
 /// A port to come back to: not one of those that the kernel hands out, or somebody else might have it meanwhile.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 10,000 and 30,000")]
     let any = || 10_000 + (awchat::id::chance() * 20_000.0) as u16;
     let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();

@@ -19,6 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::flush;
 use crate::database::postgres;
 use crate::harness::{self, Answer, Settings, World, bodies, p99};
 
@@ -190,14 +191,6 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
             }
         }
     }
-}
-
-async fn flush(redis: &str) {
-    let mut redis = TcpStream::connect(redis.strip_prefix("redis://").expect("an address")).await.expect("Redis");
-    redis.write_all(b"SCRIPT FLUSH\r\nFLUSHALL\r\n").await.expect("told");
-    let mut answer = [0; 10];
-    redis.read_exact(&mut answer).await.expect("an answer");
-    assert_eq!(&answer, b"+OK\r\n+OK\r\n");
 }
 
 /// How much later a change is seen by who waits at `there` than by who waits at the world's own server, which the
