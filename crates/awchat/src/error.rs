@@ -113,7 +113,7 @@ impl From<sqlx::Error> for Error {
             // Nothing was done: whoever comes again is served.
             sqlx::Error::PoolTimedOut => Self::Overloaded { retry_after_s: 1 },
             cause if is_away(&cause) => {
-                tracing::warn!(cause = %chain(&cause), "the database went away");
+                tracing::warn!(cause = %chain(&cause), "the database is away, or too slow");
                 Self::Overloaded { retry_after_s: 1 }
             }
             cause => Self::internal(cause),
@@ -121,14 +121,14 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// Whether the database broke off, as one does that is started again. What a commit did by then is not known: whoever
-/// asks again finds it, or does it.
+/// Whether the database broke off, as one does that is started again, or took too long. What a commit did by then is not
+/// known: whoever asks again finds it, or does it.
 fn is_away(cause: &sqlx::Error) -> bool {
     match cause {
         sqlx::Error::Io(_) => true,
-        // PostgreSQL's classes "connection exception" and "operator intervention", but for a statement that took too long.
+        // PostgreSQL's classes "connection exception" and "operator intervention", to which its timeouts belong.
         sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.len() == 5 && (code.starts_with("08") || code.starts_with("57P")))
+            error.code().is_some_and(|code| code.len() == 5 && (code.starts_with("08") || code.starts_with("57")))
         }
         _ => false,
     }

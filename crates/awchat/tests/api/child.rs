@@ -56,6 +56,12 @@ impl Process {
         self.folder.path()
     }
 
+    /// What one of its settings says.
+    pub(crate) fn setting(&self, name: &str) -> &str {
+        let (_, value) = self.settings.iter().find(|(own, _)| own == name).expect("it is set");
+        value
+    }
+
     /// Another command of the same program, with the same settings; what it prints.
     pub(crate) fn command(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_awchat"))

@@ -58,7 +58,9 @@ impl Engines {
 
     /// Stops PostgreSQL in a mode of `pg_ctl`'s (`fast`, or `immediate`, as a crash does) and starts it again.
     pub(crate) async fn restart_postgres(&self, mode: &str) {
-        let done = tokio::process::Command::new(&self.restart).arg(mode).stdout(Stdio::null()).status().await;
+        let mut restart = Command::new(&self.restart);
+        restart.arg(mode).stdout(Stdio::null());
+        let done = tokio::task::spawn_blocking(move || restart.status()).await.expect("it does not panic");
         assert!(done.expect("pg_ctl runs").success(), "PostgreSQL starts again");
     }
 

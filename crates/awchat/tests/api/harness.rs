@@ -244,7 +244,10 @@ pub(crate) fn all_settings(settings: Settings<'_>, sandbox: &Sandbox, database: 
 /// The bucket that all servers of this run keep their files in, such as `http://127.0.0.1:9000/tests`; without one, they
 /// are kept in directories.
 pub(crate) fn bucket() -> Option<String> {
-    std::env::var("AWCHAT_TEST_S3").ok().filter(|bucket| !bucket.is_empty())
+    static TOLD: Once = Once::new();
+    let bucket = std::env::var("AWCHAT_TEST_S3").ok().filter(|bucket| !bucket.is_empty());
+    TOLD.call_once(|| eprintln!("files: {}", bucket.as_deref().unwrap_or("directories")));
+    bucket
 }
 
 /// The Redis server that all servers of this run share what they share through, such as `redis://127.0.0.1:6379`;

@@ -11,6 +11,7 @@ use awchat::{auth, id};
 use reqwest::StatusCode;
 use sandbox::{Fault, Kind, Sandbox, Service};
 use serde_json::{Value, json};
+use sqlx::{AnyConnection, Connection};
 
 use crate::child::Process;
 use crate::database;
@@ -39,8 +40,57 @@ fn canary(name: &str) -> &'static str {
     CANARIES.iter().find(|(known, _)| *known == name).expect("a known canary").1
 }
 
-/// Tells which canaries are in which file below a folder.
-fn found(folder: &Path) -> Vec<String> {
+/// Tells which canaries are where: in which file, table of PostgreSQL's or object of the bucket.
+async fn found(process: &Process) -> Vec<String> {
+    let mut found = in_files(process.folder());
+    if database::postgres().is_some() {
+        found.extend(in_tables(process.setting("DATABASE_URL")).await);
+    }
+    if let Some(bucket) = harness::bucket() {
+        found.extend(in_objects(&bucket, process.setting("STORAGE_URL")).await);
+    }
+    found
+}
+
+fn told(bytes: &[u8], place: &str) -> Vec<String> {
+    let there = CANARIES.iter().filter(|(_, word)| has(bytes, word));
+    there.map(|(name, word)| format!("{name} ({word}) in {place}")).collect()
+}
+
+/// The rows that anybody can read. In its files PostgreSQL overwrites what is gone when it likes.
+async fn in_tables(database: &str) -> Vec<String> {
+    let (mut found, mut connection) = (Vec::new(), AnyConnection::connect(database).await.expect("a connection"));
+    let tables = "select cast(table_name as text) from information_schema.tables where table_schema = 'public'";
+    let tables: Vec<(String,)> = sqlx::query_as(tables).fetch_all(&mut connection).await.expect("tables");
+    assert!(tables.len() > 10, "{tables:?}");
+    for (table,) in tables {
+        let rows = sqlx::AssertSqlSafe(format!("select cast(t as text) from {table} t"));
+        let rows: Vec<(String,)> = sqlx::query_as(rows).fetch_all(&mut connection).await.expect("rows");
+        found.extend(rows.iter().flat_map(|(row,)| told(row.as_bytes(), &table)));
+    }
+    connection.close().await.expect("closed");
+    found
+}
+
+/// What the server keeps in the bucket, below its `s3://name/prefix`.
+async fn in_objects(bucket: &str, storage: &str) -> Vec<String> {
+    let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+    let prefix = storage.splitn(4, '/').last().expect("a prefix");
+    // The server for tests wants to see a signature, and does not look at it.
+    let signed = "AWS4-HMAC-SHA256 Credential=tests/20260101/us-east-1/s3/aws4_request";
+    let get = async |url: String| {
+        let answer = http.get(url).header("authorization", signed).send().await.expect("S3 answers");
+        answer.bytes().await.expect("all of it")
+    };
+    let list = get(format!("{bucket}?list-type=2&prefix={prefix}")).await;
+    let (list, mut found) = (String::from_utf8_lossy(&list).into_owned(), Vec::new());
+    for key in list.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()) {
+        found.extend(told(&get(format!("{bucket}/{key}")).await, key));
+    }
+    found
+}
+
+fn in_files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -50,10 +100,7 @@ fn found(folder: &Path) -> Vec<String> {
                 folders.push(path);
                 continue;
             }
-            let bytes = fs::read(&path).unwrap_or_default();
-            for (name, word) in CANARIES.iter().filter(|(_, word)| has(&bytes, word)) {
-                found.push(format!("{name} ({word}) in {}", path.display()));
-            }
+            found.extend(told(&fs::read(&path).unwrap_or_default(), &path.display().to_string()));
         }
     }
     found
@@ -157,10 +204,6 @@ const SOON: Settings<'static> = &[("SETTLE_MS", "1000"), ("INTERCOM_TIMEOUT_MS",
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_erased_user_no_word_is_left_in_any_file_or_log() {
-    if database::postgres().is_some() {
-        println!("SKIPPED: PostgreSQL keeps dead rows until autovacuum has been there");
-        return;
-    }
     let sandbox = harness::intercom(Default::default()).await;
     let folder = tempfile::tempdir().expect("a folder for the service account");
     let phones = harness::phone_settings(&sandbox, folder.path());
@@ -185,7 +228,7 @@ async fn of_an_erased_user_no_word_is_left_in_any_file_or_log() {
         }
     }
     sandbox.webhooks_settled().await;
-    let before = found(process.folder());
+    let before = found(&process).await;
     for (name, word) in CANARIES {
         assert!(before.iter().any(|line| line.starts_with(&format!("{name} ("))), "{name} was never here: {word}");
     }
@@ -198,13 +241,13 @@ async fn of_an_erased_user_no_word_is_left_in_any_file_or_log() {
     assert_eq!(status, StatusCode::NO_CONTENT);
     // What names the user at Intercom is needed until the contact is deleted there, and objects go after their rows; all
     // else is gone already.
-    let at_once = found(process.folder());
+    let at_once = found(&process).await;
     assert!(at_once.iter().all(|line| line.starts_with("user id (") || line.starts_with("file (")), "{at_once:#?}");
     eventually("the contact is deleted", async || sandbox.contact_by_external_id(canary("user id")).is_none()).await;
     let (status, _) = user.call("GET", "/api/conversations", Value::Null).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "the token went with the user");
     eventually("nothing is left", async || {
-        let left = found(process.folder());
+        let left = found(&process).await;
         if !left.is_empty() {
             println!("still there: {left:?}");
         }
@@ -213,16 +256,16 @@ async fn of_an_erased_user_no_word_is_left_in_any_file_or_log() {
     .await;
     sandbox.operator().replies(&chat, "an answer to nobody").await;
     sandbox.webhooks_settled().await;
-    assert_eq!(found(process.folder()), Vec::<String>::new(), "what Intercom still tells of the user is not stored");
+    assert_eq!(found(&process).await, Vec::<String>::new(), "what Intercom still tells of the user is not stored");
 
     let neighbour = Caller::of(&process, "neighbour-7", Value::Null);
     let list = neighbour.does("GET", "/api/conversations", Value::Null).await;
     assert_eq!(list["conversations"].as_array().map(Vec::len), Some(1), "others keep theirs");
     let log = process.stop();
     assert!(log.contains("a user was erased"), "{log}");
-    let told: Vec<_> = CANARIES.iter().filter(|(_, word)| log.contains(word)).collect();
-    assert!(told.is_empty(), "{told:?} in the log");
-    assert_eq!(found(process.folder()), Vec::<String>::new());
+    let logged: Vec<_> = CANARIES.iter().filter(|(_, word)| log.contains(word)).collect();
+    assert!(logged.is_empty(), "{logged:?} in the log");
+    assert_eq!(found(&process).await, Vec::<String>::new());
     println!("erasure: {} kinds of words of a user: 0 in tables, log of writes, files and logs", CANARIES.len());
 }
 

@@ -193,8 +193,8 @@ impl Drop for Server {
         self.kill();
         if std::thread::panicking() {
             let log = File::open(self.log()).and_then(std::io::read_to_string).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("the server's last words:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains(" INFO ")).collect();
+            eprintln!("the server's last words:\n{}", lines[lines.len().saturating_sub(600)..].join("\n"));
         } else {
             assert_no_violations(&self.sandbox);
         }
