@@ -221,7 +221,7 @@ async fn uses(user: Caller, load: Arc<Load>, n: usize) -> (String, Vec<String>) 
         let text = format!("message {}", said.len());
         let path = format!("/api/conversations/{chat}/reply");
         // Half of them without a key: it is not sent again by anybody.
-        let key = (n % 2 == 0).then_some(text.replace(' ', "-"));
+        let key = n.is_multiple_of(2).then_some(text.replace(' ', "-"));
         let reply = user.call("POST", &path, key.as_deref(), Some(&json!({ "body": text }))).await;
         reply.expect("no connection fails").expect(201);
         said.push(text);

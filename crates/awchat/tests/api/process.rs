@@ -80,11 +80,6 @@ impl Server {
         &self.url
     }
 
-    /// Its database, as `DATABASE_URL` has it.
-    pub(crate) fn database(&self) -> &str {
-        &self.database.url
-    }
-
     /// Another value for a setting, from the next start on.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.settings.insert(0, (name.to_owned(), value.to_owned()));
@@ -371,6 +366,9 @@ async fn a_server_that_is_told_to_go_fails_no_request() {
     slow.call("GET", &waiting, None, None).await.expect("and so are later ones").expect(200);
     let ready = slow.call("GET", "/ready", None, None).await.expect("it still listens");
     assert_eq!(ready.status, 503, "so that nobody is sent here: {}", ready.text);
+    let health = slow.call("GET", "/health", None, None).await.expect("it still listens");
+    assert_eq!((health.status, &health.json["status"]), (200, &json!("draining")), "for who routes by it");
+    assert_eq!(health.header("connection"), Some("close"), "who asks again is served elsewhere");
 
     // New connections are taken for five seconds; what is in flight then is finished.
     tokio::time::sleep(Duration::from_millis(3_500).saturating_sub(told.elapsed())).await;

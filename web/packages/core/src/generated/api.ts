@@ -13,7 +13,8 @@ export interface paths {
         };
         /**
          * Is the process up?
-         * @description Always 200 while the process lives. It asks no database and no neighbour; route traffic by this one.
+         * @description Always 200 while the process lives. It asks no database and no neighbour; route traffic by this one. A process
+         *     that has been told to go says `draining` for its last five seconds of taking connections.
          */
         get: operations["getHealth"];
         put?: never;
@@ -898,8 +899,8 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         Health: {
-            /** @constant */
-            status: "ok";
+            /** @enum {string} */
+            status: "ok" | "draining";
             /** @description The server's version. */
             version: string;
         };
