@@ -9,6 +9,7 @@ use super::draft::Draft;
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::store::erasure::ERASED;
+use crate::store::outbound::Told;
 
 /// The answer to a message that Intercom has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub(super) enum Outcome {
     Sent {
         sent: Sent,
         row: String,
-        /// Somebody heard 502 of it, and nobody 201 yet.
-        is_told: bool,
+        /// What others who asked for it can have been told.
+        told: Told,
     },
     Mismatch,
     NotFound,

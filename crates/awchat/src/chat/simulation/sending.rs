@@ -4,8 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use tokio::sync::watch;
-
 use super::database::Tx;
 use super::time::TaskId;
 use super::{Fault, Mutation, Result, World};
@@ -30,7 +28,7 @@ pub(super) struct Chat {
 /// What a node loses when it dies.
 pub(super) struct Memory {
     pub(super) turns: RefCell<BTreeMap<String, Vec<(u64, TaskId)>>>,
-    requests: Requests,
+    pub(super) requests: Requests,
     pub(super) heads: Heads,
     /// Where Intercom's clock stands.
     pub(super) offset: RefCell<Offset>,
@@ -82,70 +80,15 @@ impl Chat {
         self.world.step(self.node).await;
     }
 
-    pub(super) async fn submit(&self, draft: Draft) -> Answer {
-        let identity = Identity::of(&draft);
-        let (user, route, fingerprint) = (draft.user.clone(), draft.route(), draft.fingerprint());
-        let has_key = draft.key.is_some();
-        let Some(outcome) = self.join_or_start(draft) else { return Answer::Outcome(Outcome::Mismatch) };
-        if let Some(end) = self.end_of(&outcome, self.world.options.deadline_ms).await {
-            return Answer::Outcome(end);
-        }
-        if has_key {
-            return Answer::Conflict;
-        }
-        if self.world.mutation == Mutation::ToldAtDeadline {
-            return Answer::Outcome(unavailable());
-        }
-        if let Ok(row) = self.memory.requests.tell(&identity) {
-            let told = self.tell_outbound_open(&user, &route, &fingerprint, row.as_deref()).await;
-            return Answer::Outcome(told.map_or(Outcome::Failed, |()| unavailable()));
-        }
-        Answer::Outcome(self.end_of(&outcome, i64::MAX).await.unwrap_or(Outcome::Failed))
-    }
-
-    async fn end_of(&self, outcome: &watch::Receiver<Option<Outcome>>, longest_ms: i64) -> Option<Outcome> {
-        let until_ms = self.world.time.now_ms().saturating_add(longest_ms);
-        while outcome.borrow().is_none() && self.world.time.now_ms() < until_ms {
-            self.world.time.sleep(25).await;
-        }
-        outcome.borrow().clone()
-    }
-
-    fn join_or_start(&self, draft: Draft) -> Option<watch::Receiver<Option<Outcome>>> {
-        let identity = Identity::of(&draft);
-        let (outcome, end) = self.memory.requests.join_or_begin(&identity, &draft.fingerprint())?;
-        let Some(end) = end else { return Some(outcome) };
-        let chat = self.clone();
-        self.world.time.spawn(Some(self.node), async move {
-            let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|fault| {
-                if fault != Fault::Database {
-                    chat.world.violate(format!("a request ended in 500 for {fault:?}"));
-                }
-                Outcome::Failed
-            });
-            chat.memory.requests.end(&identity);
-            end.send_replace(Some(outcome));
-        });
-        Some(outcome)
-    }
-
-    async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
-        let outcome = self.send_or_find(draft, identity).await?;
-        if let (None, Outcome::Sent { row, is_told, .. }) = (&draft.key, &outcome)
-            && self.memory.requests.come_to_end(identity).is_some_and(|is_again| is_again || *is_told)
-            && !self.answered_outbound(row).await?
-        {
-            return Ok(unavailable());
-        }
-        Ok(outcome)
-    }
-
-    async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+    pub(super) async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turn(turn(&draft.user, draft.conversation.as_ref())).await;
         let fingerprint = draft.fingerprint();
         let mut row = self.earlier(draft).await;
         if row.as_ref().is_some_and(|row| !self.memory.requests.take_on(identity, &row.id, true)) {
             return Ok(unavailable());
+        }
+        if let Some(known) = row.take_if(|_| draft.key.is_none()) {
+            row = Some(self.advance(&known.id, journal::shared).await?);
         }
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
@@ -469,7 +412,7 @@ impl Chat {
 /// A row that a request without a key repeats.
 fn is_to_adopt(row: &Outbound, since_ms: i64) -> bool {
     let ended_in_502 = matches!(row.state, Journal::Abandoned | Journal::Sent)
-        && row.told == Told::Unavailable
+        && matches!(row.told, Told::Unavailable | Told::Shared)
         && row.attempt_ms >= since_ms;
     journal::blocks(row) || ended_in_502
 }
@@ -485,12 +428,12 @@ fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
         Some(body) => {
             let sent = Sent { body: body.as_str().into(), replayed };
-            Outcome::Sent { sent, row: row.id.clone(), is_told: row.told == Told::Unavailable }
+            Outcome::Sent { sent, row: row.id.clone(), told: row.told }
         }
         None => Outcome::Failed,
     }
 }
 
-fn unavailable() -> Outcome {
+pub(super) fn unavailable() -> Outcome {
     Outcome::Unavailable { retry_after_s: 1 }
 }
