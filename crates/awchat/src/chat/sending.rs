@@ -15,7 +15,7 @@ use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
-use crate::store::outbound::{Journal, Kind, Outbound};
+use crate::store::outbound::{Journal, Kind, Outbound, Told};
 
 mod recovery;
 mod submission;
@@ -66,23 +66,25 @@ impl Chat {
     /// `None`: another node was faster, and what it does is to be looked at.
     async fn send_or_find_once(&self, draft: &Draft, identity: &Identity) -> Result<Option<Outcome>> {
         let fingerprint = draft.fingerprint();
+        let asked = self.requests.asked(identity);
         let mut row = self.earlier(draft).await?;
         if row.as_ref().is_some_and(|row| !self.requests.take_on(identity, &row.id, true)) {
             return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
         }
         if let Some(known) = row {
+            self.requests.is_unanswered(identity, asked);
             let known = match &draft.key {
                 Some(_) => known,
                 None => self.advance(&known.id, journal::shared).await?,
             };
-            row = Some(self.left_by_others(known).await?);
+            row = Some(self.left_by_others(known, Some(identity)).await?);
         }
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
                 Next::Mismatch => Ok(Some(Outcome::Mismatch)),
                 Next::Replay => Self::replay(row).map(Some),
                 Next::Look => match self.look(row).await? {
-                    Looked::Open(row) => self.tell(row).await.map(Some),
+                    Looked::Open(row) => self.tell(row, identity).await.map(Some),
                     Looked::Absent(row) => self.send(Some(row), draft, identity).await,
                     Looked::Ended(ended) => {
                         row = Some(ended);
@@ -124,9 +126,10 @@ impl Chat {
                 Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)).map(Some),
                 Begun::WithoutFiles => return Ok(Some(Outcome::NoSuchFile)),
                 Begun::Not(row) if row.state == Journal::Sending => return Ok(None),
-                Begun::Not(row) => return self.tell(row).await.map(Some),
+                Begun::Not(row) => return self.tell(row, identity).await.map(Some),
             },
             (None, Ok(contact)) => {
+                let asked = self.requests.asked(identity);
                 let row = draft.row(self.clock.now_ms(), self.intercom.behind_ms())?;
                 if !self.requests.take_on(identity, &row.id, false) {
                     return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
@@ -139,6 +142,7 @@ impl Chat {
                     return Ok(Some(Outcome::NoSuchFile));
                 }
                 tx.commit().await?;
+                self.requests.is_unanswered(identity, asked);
                 (row, contact)
             }
         };
@@ -148,7 +152,7 @@ impl Chat {
         }
         let row_id = row.id.clone();
         Ok(Some(match self.attempt(row, contact).await? {
-            Attempted::Done(row) => self.tell(row).await?,
+            Attempted::Done(row) => self.tell(row, identity).await?,
             Attempted::Refused { gone: true } if matches!(draft.wish, Wish::Clarify(_)) => {
                 // The conversation was our choice; the next time it is another.
                 self.store.forget_refused(&row_id).await?;
@@ -180,7 +184,7 @@ impl Chat {
         // A message of this conversation whose fate is unknown comes first.
         let unresolved = self.store.outbound_unresolved(&draft.user, draft.conversation.as_ref()).await?;
         if let Some(other) = unresolved.filter(|other| row.is_none_or(|row| row.id != other.id)) {
-            let other = self.left_by_others(other).await?;
+            let other = self.left_by_others(other, None).await?;
             let other = if journal::blocks(&other) { self.resolve(other).await? } else { other };
             if journal::blocks(&other) {
                 return Ok(Err(journal::retry_after_s(&other, self.clock.now_ms())));
@@ -359,8 +363,12 @@ impl Chat {
         Ok(answer(&row.ok_or_else(|| Error::internal("there is no row to replay"))?, true))
     }
 
-    async fn tell(&self, row: Outbound) -> Result<Outcome> {
+    async fn tell(&self, row: Outbound, identity: &Identity) -> Result<Outcome> {
+        let asked = self.requests.asked(identity);
         let row = self.advance(&row.id, journal::told).await?;
+        if row.told != Told::Sent {
+            self.requests.is_unanswered(identity, asked);
+        }
         match row.state {
             Journal::Sent => Ok(answer(&row, false)),
             _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.clock.now_ms()) }),
@@ -408,7 +416,7 @@ fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
         Some(body) => {
             let sent = Sent { body: body.as_str().into(), replayed };
-            Outcome::Sent { sent, row: row.id.clone(), told: row.told }
+            Outcome::Sent { sent, row: row.id.clone(), told: row.told, new_from: None }
         }
         None => Outcome::Failed,
     }

@@ -83,9 +83,13 @@ impl Chat {
     pub(super) async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turn(turn(&draft.user, draft.conversation.as_ref())).await;
         let fingerprint = draft.fingerprint();
+        let asked = self.memory.requests.asked(identity);
         let mut row = self.earlier(draft).await;
         if row.as_ref().is_some_and(|row| !self.memory.requests.take_on(identity, &row.id, true)) {
             return Ok(unavailable());
+        }
+        if row.is_some() {
+            self.memory.requests.is_unanswered(identity, asked);
         }
         if let Some(known) = row.take_if(|_| draft.key.is_none()) {
             row = Some(self.advance(&known.id, journal::shared).await?);
@@ -95,7 +99,7 @@ impl Chat {
                 Next::Mismatch => Ok(Outcome::Mismatch),
                 Next::Replay => Self::replay(row),
                 Next::Look => match self.look(row).await? {
-                    Looked::Open(row) => self.tell(row).await,
+                    Looked::Open(row) => self.tell(row, identity).await,
                     Looked::Absent(row) => self.send(Some(row), draft, identity).await,
                     Looked::Ended(ended) => {
                         row = Some(ended);
@@ -123,7 +127,7 @@ impl Chat {
         let (row, contact) = match (row, ready) {
             (None, Err(retry_after_s)) => {
                 return match self.earlier(draft).await {
-                    Some(same) if same.fingerprint == draft.fingerprint() => self.tell(same).await,
+                    Some(same) if same.fingerprint == draft.fingerprint() => self.tell(same, identity).await,
                     _ => Ok(Outcome::Unavailable { retry_after_s }),
                 };
             }
@@ -134,9 +138,10 @@ impl Chat {
             (Some(row), Ok(contact)) => match self.begin_again(&row, true).await? {
                 Begun::Attempt(row) => (row, contact),
                 Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)),
-                Begun::Not(row) => return self.tell(row).await,
+                Begun::Not(row) => return self.tell(row, identity).await,
             },
             (None, Ok(contact)) => {
+                let asked = self.memory.requests.asked(identity);
                 let mut row = draft.row(self.now_ms(), self.behind_ms()).expect("a plain opening is JSON");
                 row.id = format!("r{}", self.world.time.count());
                 if !self.memory.requests.take_on(identity, &row.id, false) {
@@ -146,11 +151,12 @@ impl Chat {
                 if !tx.insert_outbound(&row).await? {
                     drop(tx);
                     return match self.earlier(draft).await {
-                        Some(same) if same.fingerprint == row.fingerprint => self.tell(same).await,
+                        Some(same) if same.fingerprint == row.fingerprint => self.tell(same, identity).await,
                         _ => Ok(unavailable()),
                     };
                 }
                 tx.commit().await?;
+                self.memory.requests.is_unanswered(identity, asked);
                 self.world.log(|| format!("node {} accepts {}: {:?} {:?}", self.node, row.id, row.key, row.body));
                 (row, contact)
             }
@@ -160,7 +166,7 @@ impl Chat {
             return Ok(unavailable());
         }
         match self.attempt(row, contact).await? {
-            Attempted::Done(row) => self.tell(row).await,
+            Attempted::Done(row) => self.tell(row, identity).await,
             Attempted::Refused => Ok(Outcome::Refused),
             Attempted::NotApplied(row) => {
                 self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
@@ -324,8 +330,12 @@ impl Chat {
         Ok(answer(&row.expect("a row to replay"), true))
     }
 
-    async fn tell(&self, row: Outbound) -> Result<Outcome> {
+    async fn tell(&self, row: Outbound, identity: &Identity) -> Result<Outcome> {
+        let asked = self.memory.requests.asked(identity);
         let row = self.advance(&row.id, journal::told).await?;
+        if row.told != Told::Sent {
+            self.memory.requests.is_unanswered(identity, asked);
+        }
         match row.state {
             Journal::Sent => Ok(answer(&row, false)),
             _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.now_ms()) }),
@@ -428,7 +438,7 @@ fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
         Some(body) => {
             let sent = Sent { body: body.as_str().into(), replayed };
-            Outcome::Sent { sent, row: row.id.clone(), told: row.told }
+            Outcome::Sent { sent, row: row.id.clone(), told: row.told, new_from: None }
         }
         None => Outcome::Failed,
     }

@@ -1,18 +1,10 @@
 //! `sending/submission`, step by step: the same names in the same order.
 
-use tokio::sync::watch;
-
 use super::sending::{Answer, Chat, unavailable};
 use super::{Fault, Mutation, Result};
 use crate::chat::draft::Draft;
-use crate::chat::requests::{Identity, Outcome};
+use crate::chat::requests::{Identity, Outcome, Waiting};
 use crate::store::outbound::Told;
-
-/// A request that waits for the end of its work.
-struct Waiting {
-    outcome: watch::Receiver<Option<Outcome>>,
-    is_first: bool,
-}
 
 impl Chat {
     pub(super) async fn submit(&self, draft: Draft) -> Answer {
@@ -41,16 +33,13 @@ impl Chat {
         while waiting.outcome.borrow().is_none() && self.world.time.now_ms() < until_ms {
             self.world.time.sleep(25).await;
         }
-        match waiting.outcome.borrow().clone() {
-            Some(Outcome::Sent { told: Told::Sent, .. }) if !waiting.is_first => Some(unavailable()),
-            end => end,
-        }
+        waiting.outcome.borrow().clone().map(|end| waiting.hears(end))
     }
 
     fn join_or_start(&self, draft: Draft) -> Option<Waiting> {
         let identity = Identity::of(&draft);
-        let (outcome, end) = self.memory.requests.join_or_begin(&identity, &draft.fingerprint())?;
-        let Some(end) = end else { return Some(Waiting { outcome, is_first: false }) };
+        let (waiting, end) = self.memory.requests.join_or_begin(&identity, &draft.fingerprint())?;
+        let Some(end) = end else { return Some(waiting) };
         let chat = self.clone();
         self.world.time.spawn(Some(self.node), async move {
             let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|fault| {
@@ -62,15 +51,16 @@ impl Chat {
             chat.memory.requests.end(&identity);
             end.send_replace(Some(outcome));
         });
-        Some(Waiting { outcome, is_first: true })
+        Some(waiting)
     }
 
     async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let mut outcome = self.send_or_find(draft, identity).await?;
-        if let (None, Outcome::Sent { row, told, .. }) = (&draft.key, &mut outcome)
+        if let (None, Outcome::Sent { row, told, new_from, .. }) = (&draft.key, &mut outcome)
             && self.memory.requests.come_to_end(identity).is_some_and(|is_again| is_again || *told != Told::Nothing)
+            && !self.answered_outbound(row).await?
         {
-            *told = if self.answered_outbound(row).await? { Told::Nothing } else { Told::Sent };
+            *new_from = Some(self.memory.requests.new_from(identity));
         }
         Ok(outcome)
     }
