@@ -39,7 +39,7 @@ pub enum Applied {
 const COALESCE_MS: i64 = 1_500;
 
 /// Conversations to which webhooks are applied at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 8;
 
 /// Webhooks that a node has taken are not another's for so long; applied twice, they change nothing.
 const INBOX_LEASE_MS: i64 = 10_000;
