@@ -1,3 +1,5 @@
+//! Commits that are shared, and what must not be shared.
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
