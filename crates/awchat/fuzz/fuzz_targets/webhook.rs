@@ -48,6 +48,7 @@ fn mirrored() -> Conversation {
         state: State::Open,
         snoozed_until: None,
         rated: false,
+        rated_here: false,
         is_ticket: false,
         topic: None,
         source_hidden: false,
