@@ -21,7 +21,6 @@ mod events;
 mod export;
 mod feedback;
 mod files;
-mod growth;
 mod harness;
 mod health;
 mod identity;

@@ -102,15 +102,6 @@ impl Server {
         panic!("the server does not answer");
     }
 
-    /// The processor's time that it has used since it was started, by `/proc`: in ticks of 10 ms.
-    pub(crate) fn cpu_ticks(&self) -> u64 {
-        let id = self.child.as_ref().expect("a running server").id();
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("Linux tells");
-        // After the name, which may hold anything: the state is the third field, utime and stime the 14th and 15th.
-        let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-        [11, 12].map(|at| fields[at].parse::<u64>().expect("a number")).iter().sum()
-    }
-
     /// kill -9.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
