@@ -1,5 +1,6 @@
 //! Message bodies: what is HTML becomes plain text and a safe subset of HTML, what is plain text stays what it is.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -90,8 +91,19 @@ fn cleaned(html: &str) -> String {
         .url_relative(ammonia::UrlRelative::Deny)
         .link_rel(Some("noopener noreferrer nofollow"))
         .set_tag_attribute_value("a", "target", "_blank")
+        .attribute_filter(|_, _, address| Some(without_blanks(address)))
         .clean(&with_paragraphs(html));
     cleaned.to_string().replace("<p></p>", "").trim().to_owned()
+}
+
+/// An address without what browsers overlook in it, and other readers stumble over (<https://url.spec.whatwg.org/#url-parsing>,
+/// steps 1 and 3 of the basic URL parser).
+fn without_blanks(address: &str) -> Cow<'_, str> {
+    let address = address.trim_matches(|c| c <= ' ');
+    match address.contains(['\t', '\n', '\r']) {
+        true => address.replace(['\t', '\n', '\r'], "").into(),
+        false => address.into(),
+    }
 }
 
 /// Blocks that are not allowed become paragraphs, lest their words run together. What comes out is yet to be cleaned.

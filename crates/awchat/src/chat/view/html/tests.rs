@@ -61,6 +61,7 @@ fn only_harmless_html_is_left() {
         ("<iframe src=\"https://x\"></iframe><p>a</p>", "<p>a</p>"),
         ("<p><a href=\"https://x.io\">a</a></p>", &format!("<p><a href=\"https://x.io\" {link}>a</a></p>")),
         ("<p><a href=\"mailto:a@x.io\">a</a></p>", &format!("<p><a href=\"mailto:a@x.io\" {link}>a</a></p>")),
+        ("<p><a href=\"\u{7}ht\ntps://x.io \">a</a></p>", &format!("<p><a href=\"https://x.io\" {link}>a</a></p>")),
         ("<p><a href=\"javascript:alert(1)\">a</a></p>", &format!("<p><a {link}>a</a></p>")),
         ("<p><a href=\" java\nscript:alert(1)\">a</a></p>", &format!("<p><a {link}>a</a></p>")),
         ("<p><a href=\"data:text/html,x\">a</a></p>", &format!("<p><a {link}>a</a></p>")),
