@@ -1,0 +1,179 @@
+//! What is measured, each in a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use awchat::clock::Clock;
+use awchat::config::Secret;
+use awchat::{auth, id};
+use sandbox::Sandbox;
+use serde_json::json;
+
+use crate::Result;
+
+const SECRET: &str = "a-session-secret-for-the-bench-0123456789";
+
+/// A process that ends with this value.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    child: Child,
+}
+
+impl Server {
+    /// The server, from a release build or `AWCHAT`, with its files in `folder`. Settings of the case come last.
+    pub(crate) fn awchat(folder: &Path, sandbox: &Sandbox, settings: &[(&str, &str)]) -> Result<Self> {
+        let outside = sandbox::Settings::default();
+        let mut command = Command::new(binary());
+        command.arg("serve").current_dir(folder).env_clear().envs([
+            ("LISTEN_ADDR", "127.0.0.1:0"),
+            ("LOG_FORMAT", "json"),
+            ("SESSION_JWT_SECRETS", SECRET),
+            ("FILE_URL_SECRETS", SECRET),
+            ("INTERCOM_ACCESS_TOKEN", &outside.access_token),
+            ("INTERCOM_CLIENT_SECRET", &outside.client_secret),
+            ("INTERCOM_ADMIN_ID", &outside.admin_id),
+            ("INTERCOM_APP_ID", &outside.app_id),
+            ("INTERCOM_BASE_URL", &sandbox.url()),
+            ("DATABASE_URL", &database(folder)),
+            ("RATE_LIMIT_PER_MINUTE", "60000000"),
+            ("RATE_LIMIT_BURST", "1000000"),
+            ("USER_QUOTA_MB", "100000"),
+            // Nothing happens by itself while something else is measured.
+            ("SWEEP_INTERVAL_MS", "3600000"),
+        ]);
+        command.envs(settings.iter().copied()).stderr(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().map_err(|why| format!("{}: {why}", binary().display()))?;
+        let mut log = BufReader::new(child.stderr.take().ok_or("its log can be read")?);
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            if log.read_line(&mut line)? == 0 {
+                return Err("the server does not start".into());
+            }
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if let Some(address) = event["address"].as_str() {
+                break address.parse()?;
+            }
+        };
+        // Read on, as a collector of logs would; otherwise the pipe fills.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let server = Self { address, child };
+        sandbox.send_webhooks_to(format!("http://{address}/webhooks/intercom"));
+        server.wait("/health")?;
+        Ok(server)
+    }
+
+    /// The bare handler, which answers with these headers and this body.
+    pub(crate) fn bare(folder: &Path, headers: &[(String, String)], body: &str) -> Result<Self> {
+        let answer = folder.join("answer.json");
+        std::fs::write(&answer, json!({ "headers": headers, "body": body }).to_string())?;
+        let mut child =
+            Command::new(std::env::current_exe()?).arg("bare").arg(&answer).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("its output can be read")?).read_line(&mut line)?;
+        let address = line.trim().trim_start_matches("http://").parse()?;
+        Ok(Self { address, child })
+    }
+
+    /// What a team would write first, if it is beside this repository: Express and Intercom's client, as it comes.
+    pub(crate) fn express(sandbox: &Sandbox) -> Result<Option<Self>> {
+        let source = root().join("../shared/peers/express-bff");
+        if !source.exists() {
+            return Ok(None);
+        }
+        let folder = root().join("target/peers/express-bff");
+        std::fs::create_dir_all(&folder)?;
+        for file in ["package.json", "package-lock.json", "server.mjs"] {
+            std::fs::copy(source.join(file), folder.join(file))?;
+        }
+        if !folder.join("node_modules/express").exists() {
+            let installed = Command::new("npm")
+                .args(["ci", "--silent", "--no-audit", "--no-fund"])
+                .current_dir(&folder)
+                .status()?;
+            if !installed.success() {
+                return Err("npm ci failed in target/peers/express-bff".into());
+            }
+        }
+        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let child = Command::new("node")
+            .arg("server.mjs")
+            .current_dir(&folder)
+            .env("PORT", free.port().to_string())
+            .env("INTERCOM_BASE_URL", sandbox.url())
+            .env("INTERCOM_TOKEN", sandbox::Settings::default().access_token)
+            .env("JWT_SECRET", SECRET)
+            .env("NODE_ENV", "production")
+            .spawn()?;
+        let server = Self { address: free, child };
+        server.wait("/api/conversations/0/poll")?;
+        Ok(Some(server))
+    }
+
+    /// Its address as a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits until it answers anything.
+    fn wait(&self, path: &str) -> Result<()> {
+        use std::io::{Read, Write};
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if let Ok(mut socket) = std::net::TcpStream::connect(self.address) {
+                socket
+                    .write_all(format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").as_bytes())?;
+                if socket.read(&mut [0; 16])? > 0 {
+                    return Ok(());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(format!("{} does not answer", self.address).into())
+    }
+
+    /// Memory that it has at the moment, bytes.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn binary() -> PathBuf {
+    std::env::var_os("AWCHAT").map_or_else(|| root().join("target/release/awchat"), PathBuf::from)
+}
+
+/// The database of a server in this folder.
+pub(crate) fn database(folder: &Path) -> String {
+    format!("sqlite://{}", folder.join("awchat.db").display())
+}
+
+/// A session token for an hour.
+pub(crate) fn token(sub: &str) -> Result<String> {
+    let sub = id::UserId::parse(sub).ok_or("a user id")?;
+    Ok(auth::mint(&Secret::new(SECRET), &sub, 3600, &Clock::system(), serde_json::Map::new()))
+}
+
+/// Intercom, without a limit that would decide instead of what is measured.
+pub(crate) async fn intercom() -> Result<Sandbox> {
+    let settings = sandbox::Settings { rate_limit_per_10s: 1_000_000, ..sandbox::Settings::default() };
+    Ok(Sandbox::start(settings).await?)
+}
