@@ -59,6 +59,7 @@ fn each(calls: usize, messages: usize) -> f64 {
 /// What a message costs of Intercom's rate limit.
 pub(crate) async fn calls() -> Result<Vec<Row>> {
     const MESSAGES: usize = 200;
+    const POLLS: usize = 5_000;
     let home = folder()?;
     let intercom = intercom().await?;
     let server = Server::awchat(home.path(), &intercom, &[])?;
@@ -66,6 +67,14 @@ pub(crate) async fn calls() -> Result<Vec<Row>> {
     settle(&intercom).await;
     intercom.forget_calls();
     let mut connection = Connection::open(server.address).await?;
+    for n in 0..POLLS {
+        let user = &users[n % users.len()];
+        // From the future: nothing is new.
+        let path = format!("/api/conversations/{}/poll?since=99999999999", user.conversation);
+        connection.exchange(&load::get(&path, &user.token)).await?;
+    }
+    let of_polls = intercom.calls().len();
+    intercom.forget_calls();
     for n in 0..MESSAGES {
         connection.exchange(&users[n % users.len()].reply(&format!("message {n}"))).await?;
     }
@@ -79,6 +88,7 @@ pub(crate) async fn calls() -> Result<Vec<Row>> {
     settle(&intercom).await;
     let of_operators = intercom.calls().len();
     Ok(vec![
+        Row::new("Intercom calls per idle poll", each(of_polls, POLLS), "").at_most(0.0).note(format!("{POLLS} polls")),
         Row::new("Intercom calls per user's message", each(of_users, MESSAGES), "").at_most(1.1),
         Row::new("follow-up calls per user's message", each(followed, MESSAGES), ""),
         Row::new("Intercom calls per operator's message", each(of_operators, MESSAGES), "").at_most(1.0),
@@ -156,7 +166,11 @@ pub(crate) async fn webhooks(effort: Effort) -> Result<Vec<Row>> {
         speaking.spawn(async move { operator.replies(&conversation, &format!("{name}.")).await });
     }
     speaking.join_all().await;
-    settle(&intercom).await;
+    let count = |heard: &Heard| heard.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while (count(&polled) < messages || count(&streamed) < messages) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     listening.abort_all();
     let mut rows = Vec::new();
     for (who, heard) in [("long poll", polled), ("event stream", streamed)] {

@@ -1,11 +1,11 @@
 //! Idle polls: against a bare handler and the Express peer, and in a large database.
 
-use serde_json::json;
+use sandbox::Sandbox;
 
 use super::{folder, of_turns};
 use crate::load::{self, Requests, median, quantile};
 use crate::report::Row;
-use crate::servers::{Server, intercom, token};
+use crate::servers::{ALONE, Server, intercom, token};
 use crate::{Effort, Result, fill};
 
 const USERS: u32 = 1_000;
@@ -16,19 +16,16 @@ pub(crate) async fn compared(effort: Effort) -> Result<Vec<Row>> {
     let (home, beside) = (folder()?, folder()?);
     let intercom = intercom().await?;
     fill::fill(home.path(), USERS, USERS).await?;
-    let server = Server::awchat(home.path(), &intercom, &[])?;
+    let server = Server::awchat(home.path(), &intercom, ALONE)?;
     let polls = fill::polls(1, USERS + 1, USERS)?;
     load::once(server.address, &polls, CONNECTIONS).await?;
     let bare = like(&server, beside.path(), &polls).await?;
     let peer = Server::express(&intercom)?;
-    let peers = peer_polls(&server).await?;
+    let peers = peer_polls(&intercom).await?;
 
-    intercom.forget_calls();
     let (mut ours, mut bares, mut express) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.turns {
         ours.push(load::closed(server.address, &polls, CONNECTIONS, effort.turn).await?);
-        let calls = intercom.calls().len();
-        assert_eq!(calls, 0, "an idle poll calls Intercom");
         bares.push(load::closed(bare.address, &polls, CONNECTIONS, effort.turn).await?);
         if let Some(peer) = &peer {
             express.push(load::closed(peer.address, &peers, CONNECTIONS, effort.turn).await?);
@@ -51,7 +48,6 @@ pub(crate) async fn compared(effort: Effort) -> Result<Vec<Row>> {
         let (ratio, spread) = ratios(&express);
         rows.push(Row::new("idle poll, to the Express peer", ratio, "×").at_least(60.0).note(of_turns(effort, spread)));
     }
-    rows.push(Row::new("Intercom calls per idle poll", 0.0, "").at_most(0.0));
 
     let (mut ours, mut bares) = (Vec::new(), Vec::new());
     for _ in 0..effort.turns {
@@ -85,13 +81,10 @@ async fn like(server: &Server, folder: &std::path::Path, polls: &Requests) -> Re
 }
 
 /// The peer asks Intercom, so its conversation must be there.
-async fn peer_polls(server: &Server) -> Result<Requests> {
-    let token = token("ada")?;
-    let request = reqwest::Client::new().post(format!("{}/api/conversations", server.url())).bearer_auth(&token);
-    let answer = request.json(&json!({ "body": "Hello" })).send().await?.error_for_status()?;
-    let answer: serde_json::Value = answer.json().await?;
-    let id = answer["id"].as_str().ok_or("an id")?;
-    Ok([fill::poll(id, &token, 0)].into())
+async fn peer_polls(intercom: &Sandbox) -> Result<Requests> {
+    let contact = intercom.add_contact(Some("ada"), None);
+    let id = intercom.operator().starts(&contact, "Hello! How can I help?").await;
+    Ok([fill::poll(&id, &token("ada")?, 0)].into())
 }
 
 /// A million conversations and a hundred thousand active users, and a thousand of each, in turns.
@@ -101,8 +94,8 @@ pub(crate) async fn large(effort: Effort) -> Result<Vec<Row>> {
     let many = 100_000;
     fill::fill(small.path(), USERS, USERS).await?;
     fill::fill(large.path(), 10 * many, many).await?;
-    let small = (Server::awchat(small.path(), &intercom, &[])?, fill::polls(1, USERS + 1, USERS)?);
-    let large = (Server::awchat(large.path(), &intercom, &[])?, fill::polls(1, many + 1, many)?);
+    let small = (Server::awchat(small.path(), &intercom, ALONE)?, fill::polls(1, USERS + 1, USERS)?);
+    let large = (Server::awchat(large.path(), &intercom, ALONE)?, fill::polls(1, many + 1, many)?);
     let (mut of_small, mut of_large) = (Vec::new(), Vec::new());
     for (server, polls) in [&small, &large] {
         load::once(server.address, polls, CONNECTIONS).await?;

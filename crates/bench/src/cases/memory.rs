@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::folder;
 use crate::load::{self, Connection};
 use crate::report::Row;
-use crate::servers::{Server, intercom, token};
+use crate::servers::{ALONE, Server, intercom, token};
 use crate::{Result, fill};
 
 /// Polls and streams that wait at once.
@@ -25,7 +25,7 @@ pub(crate) async fn memory() -> Result<Vec<Row>> {
     let intercom = intercom().await?;
     let home = folder()?;
     fill::fill(home.path(), HEADS, ASKERS).await?;
-    let server = Server::awchat(home.path(), &intercom, &[])?;
+    let server = Server::awchat(home.path(), &intercom, ALONE)?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = server.memory()?;
     // What a first poll of each user needs is not the heads'.
@@ -45,7 +45,7 @@ pub(crate) async fn memory() -> Result<Vec<Row>> {
     let home = folder()?;
     fill::fill(home.path(), OPEN, OPEN).await?;
     for (what, waits) in [("a waiting long poll", true), ("an event stream", false)] {
-        let server = Server::awchat(home.path(), &intercom, &[])?;
+        let server = Server::awchat(home.path(), &intercom, ALONE)?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let before = server.memory()?;
         let mut open = Vec::new();
@@ -73,11 +73,11 @@ pub(crate) async fn start() -> Result<Vec<Row>> {
     let home = folder()?;
     fill::fill(home.path(), 1_000_000, 100_000).await?;
     // The first start puts in order what the filling left.
-    drop(Server::awchat(home.path(), &intercom, &[])?);
+    drop(Server::awchat(home.path(), &intercom, ALONE)?);
     let mut took = Vec::new();
     for _ in 0..5 {
         let began = Instant::now();
-        let server = Server::awchat(home.path(), &intercom, &[])?;
+        let server = Server::awchat(home.path(), &intercom, ALONE)?;
         let mut connection = Connection::open(server.address).await?;
         connection.exchange(&fill::poll("1", &token("user-1")?, 0)).await?;
         took.push(began.elapsed().as_secs_f64() * 1_000.0);
