@@ -24,7 +24,7 @@ pub(crate) fn get(path: &str, token: &str) -> Vec<u8> {
 /// A `POST` with a session token.
 pub(crate) fn post(path: &str, token: &str, kind: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\ncontent-type: {kind}\r\n\
+        "POST {path} HTTP/1.1\r\nhost: bench\r\naccept: application/json\r\nauthorization: Bearer {token}\r\ncontent-type: {kind}\r\n\
          content-length: {}\r\n\r\n",
         body.len()
     );
