@@ -1,6 +1,7 @@
 //! What is measured, each in a process of its own.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -48,23 +49,13 @@ impl Server {
             // Nothing happens by itself while something else is measured.
             ("SWEEP_INTERVAL_MS", "3600000"),
         ]);
-        command.envs(settings.iter().copied()).stderr(Stdio::piped()).stdout(Stdio::null());
-        let mut child = command.spawn().map_err(|why| format!("{}: {why}", binary().display()))?;
-        let mut log = BufReader::new(child.stderr.take().ok_or("its log can be read")?);
-        let mut printed = String::new();
-        let address = loop {
-            let from = printed.len();
-            if log.read_line(&mut printed)? == 0 {
-                return Err(format!("the server does not start: {printed}").into());
-            }
-            let event: serde_json::Value = serde_json::from_str(&printed[from..]).unwrap_or_default();
-            if let Some(address) = event["address"].as_str() {
-                break address.parse()?;
-            }
-        };
-        // Read on, as a collector of logs would; otherwise the pipe fills.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let server = Self { address, child };
+        // A line a request, as in production; nobody reads them, who would take processor time from those who are measured.
+        let log = folder.join("log.json");
+        command.envs(settings.iter().copied()).stderr(File::create(&log)?).stdout(Stdio::null());
+        let child = command.spawn().map_err(|why| format!("{}: {why}", binary().display()))?;
+        let mut server = Self { address: ([127, 0, 0, 1], 0).into(), child };
+        server.address = server.told(&log)?;
+        let address = server.address;
         sandbox.send_webhooks_to(format!("http://{address}/webhooks/intercom"));
         server.wait("/health")?;
         Ok(server)
@@ -86,6 +77,7 @@ impl Server {
     pub(crate) fn express(sandbox: &Sandbox) -> Result<Option<Self>> {
         let source = root().join("../shared/peers/express-bff");
         if !source.exists() {
+            eprintln!("NO PEER: {} is not there, so nothing is compared with Express", source.display());
             return Ok(None);
         }
         let folder = root().join("target/peers/express-bff");
@@ -102,7 +94,7 @@ impl Server {
                 return Err("npm ci failed in target/peers/express-bff".into());
             }
         }
-        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let free = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let child = Command::new("node")
             .arg("server.mjs")
             .current_dir(&folder)
@@ -122,9 +114,24 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// The address that it says in its log.
+    fn told(&mut self, log: &Path) -> Result<SocketAddr> {
+        loop {
+            let printed = std::fs::read_to_string(log)?;
+            let events = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let mut addresses = events.filter_map(|event| event["address"].as_str()?.parse().ok());
+            if let Some(address) = addresses.next() {
+                return Ok(address);
+            }
+            if self.child.try_wait()?.is_some() {
+                return Err(format!("the server does not start: {printed}").into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Waits until it answers anything.
     fn wait(&self, path: &str) -> Result<()> {
-        use std::io::{Read, Write};
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline {
             if let Ok(mut socket) = std::net::TcpStream::connect(self.address) {
@@ -137,6 +144,16 @@ impl Server {
             std::thread::sleep(Duration::from_millis(1));
         }
         Err(format!("{} does not answer", self.address).into())
+    }
+
+    /// Processor time that it has taken so far.
+    pub(crate) fn processor(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name, in brackets, may hold anything; what counts stands 12 and 13 fields behind it.
+        let fields = stat.rsplit_once(')').ok_or("a name in brackets")?.1.split_ascii_whitespace().skip(11);
+        let ticks: u64 = fields.take(2).map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum();
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
     }
 
     /// Memory that it has at the moment, bytes.
@@ -160,6 +177,11 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
 fn binary() -> PathBuf {
     std::env::var_os("AWCHAT").map_or_else(|| root().join("target/release/awchat"), PathBuf::from)
 }
@@ -167,6 +189,43 @@ fn binary() -> PathBuf {
 /// The database of a server in this folder.
 pub(crate) fn database(folder: &Path) -> String {
     format!("sqlite://{}", folder.join("awchat.db").display())
+}
+
+/// A PostgreSQL server of its own, which has on the disk what it says it has, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    child: Child,
+    /// Its address.
+    pub(crate) url: String,
+}
+
+impl Postgres {
+    /// Starts one; `None`, and a word about it, where PostgreSQL is not installed.
+    pub(crate) fn start() -> Result<Option<Self>> {
+        let mut child = Command::new(root().join("scripts/postgres"))
+            .args(["sh", "-c", "echo at $AWCHAT_TEST_DATABASE; cat"])
+            .env("DURABLE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let out = BufReader::new(child.stdout.take().ok_or("its output can be read")?);
+        for line in out.lines() {
+            if let Some(url) = line?.strip_prefix("at ") {
+                return Ok(Some(Self { child, url: url.to_owned() }));
+            }
+        }
+        child.wait()?;
+        eprintln!("NO POSTGRESQL: scripts/postgres does not start it, so nothing is measured there");
+        Ok(None)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // It ends with its standard input; if it has ended already, all the better.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
 }
 
 /// A session token for an hour.

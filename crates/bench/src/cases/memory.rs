@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::folder;
+use crate::load::rush::{self, Pace};
 use crate::load::{self, Connection};
 use crate::report::Row;
 use crate::servers::{ALONE, Server, intercom, token};
@@ -30,9 +31,9 @@ pub(crate) async fn memory() -> Result<Vec<Row>> {
     let idle = server.memory()?;
     // What a first poll of each user needs is not the heads'.
     let polls = fill::polls(1, HEADS + 1, ASKERS)?;
-    load::once(server.address, &polls[..ASKERS as usize].into(), 16).await?;
+    rush::run(server.address, &polls[..ASKERS as usize].into(), 16, Pace::Once).await?;
     let before = server.memory()?;
-    load::once(server.address, &polls, 16).await?;
+    rush::run(server.address, &polls, 16, Pace::Once).await?;
     let after = server.memory()?;
     #[expect(clippy::cast_precision_loss, reason = "bytes of a process")]
     let mut rows = vec![
@@ -60,8 +61,8 @@ pub(crate) async fn memory() -> Result<Vec<Row>> {
             open.push(connection);
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let kib = each(server.memory()?, before, OPEN) / 1024.0;
-        rows.push(Row::new(format!("memory: {what}"), kib, "KiB").at_most(12.0).note(format!("{OPEN} open")));
+        let kb = each(server.memory()?, before, OPEN) / 1e3;
+        rows.push(Row::new(format!("memory: {what}"), kb, "KB").at_most(12.0).note(format!("{OPEN} open")));
         drop(open);
     }
     Ok(rows)

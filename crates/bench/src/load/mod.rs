@@ -1,17 +1,14 @@
-//! Load: as much as goes (closed), and at a rate of its own (open), over HTTP/1.1 connections that stay.
-//!
-//! A client here does next to nothing, for it shares the processors with whom it measures.
+//! Load: a connection for who waits, [`rush`] for many requests, and what lists of figures come to.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
-use crate::Result;
+pub(crate) mod rush;
 
 /// Requests as they go over the wire.
 pub(crate) type Requests = Arc<[Vec<u8>]>;
@@ -92,98 +89,6 @@ fn head(read: &[u8]) -> Option<(usize, usize)> {
     let length = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'));
     let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     Some((end, length.next().and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0)))
-}
-
-/// Requests per second when each connection asks again as soon as it is answered.
-pub(crate) async fn closed(to: SocketAddr, requests: &Requests, connections: usize, time: Duration) -> Result<f64> {
-    let mut clients = JoinSet::new();
-    let began = Instant::now();
-    for at in 0..connections {
-        let requests = requests.clone();
-        clients.spawn(async move {
-            let mut connection = Connection::open(to).await?;
-            let mut answered = 0_u64;
-            for request in requests.iter().cycle().skip(at * requests.len() / connections) {
-                if began.elapsed() >= time {
-                    break;
-                }
-                connection.exchange(request).await?;
-                answered += 1;
-            }
-            io::Result::Ok(answered)
-        });
-    }
-    let mut all = 0;
-    while let Some(answered) = clients.join_next().await {
-        all += answered??;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    Ok(all as f64 / began.elapsed().as_secs_f64())
-}
-
-/// Each request once, over some connections.
-pub(crate) async fn once(to: SocketAddr, requests: &Requests, connections: usize) -> Result<()> {
-    let mut clients = JoinSet::new();
-    for at in 0..connections {
-        let requests = requests.clone();
-        clients.spawn(async move {
-            let mut connection = Connection::open(to).await?;
-            for request in requests.iter().skip(at).step_by(connections) {
-                connection.exchange(request).await?;
-            }
-            io::Result::Ok(())
-        });
-    }
-    while let Some(done) = clients.join_next().await {
-        done??;
-    }
-    Ok(())
-}
-
-/// How long answers take at `rate` requests per second, however long they take: a request that its connection was not
-/// free for counts from when it was due. What the timer is late by is the loader's own, and does not count.
-pub(crate) async fn open(
-    to: SocketAddr,
-    requests: &Requests,
-    connections: usize,
-    rate: f64,
-    time: Duration,
-) -> Result<Vec<Duration>> {
-    let mut clients = JoinSet::new();
-    let began = Instant::now() + Duration::from_millis(50);
-    #[expect(clippy::cast_precision_loss, reason = "a few connections")]
-    let period = connections as f64 / rate;
-    for at in 0..connections {
-        let requests = requests.clone();
-        clients.spawn(async move {
-            let mut connection = Connection::open(to).await?;
-            let mut took = Vec::new();
-            #[expect(clippy::cast_precision_loss, reason = "a few connections")]
-            let mut due_s = period * at as f64 / connections as f64;
-            for request in requests.iter().cycle().skip(at * requests.len() / connections) {
-                if due_s >= time.as_secs_f64() {
-                    break;
-                }
-                let due = began + Duration::from_secs_f64(due_s);
-                let from = match due.checked_duration_since(Instant::now()) {
-                    Some(_) => {
-                        tokio::time::sleep_until(due.into()).await;
-                        Instant::now()
-                    }
-                    None => due,
-                };
-                connection.exchange(request).await?;
-                took.push(from.elapsed());
-                due_s += period;
-            }
-            io::Result::Ok(took)
-        });
-    }
-    let mut all = Vec::new();
-    while let Some(took) = clients.join_next().await {
-        all.extend(took??);
-    }
-    Ok(all)
 }
 
 /// The value that this share of all stays below.
