@@ -23,10 +23,11 @@ test:
 soak:
 	@scripts/soak
 
-# How fast it is: against a bare handler and the Express peer, on this machine alone. Writes README's table and a chart.
+# How fast it is: against a bare handler and the Express peer, on this machine alone. Writes README's table and a chart;
+# `make bench CASES="idle start"` only prints these.
 bench:
-	cargo build --release --locked -p awchat --no-default-features
-	cargo run --release --locked -p bench
+	cargo build --release --locked -p awchat -p bench --no-default-features
+	target/release/bench $(CASES)
 
 fmt:
 	cargo fmt --all

@@ -31,9 +31,10 @@ impl Server {
     /// The server, from a release build or `AWCHAT`, with its files in `folder`. Settings of the case come last.
     pub(crate) fn awchat(folder: &Path, sandbox: &Sandbox, settings: &[(&str, &str)]) -> Result<Self> {
         let outside = sandbox::Settings::default();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut command = Command::new(binary());
         command.arg("serve").current_dir(folder).env_clear().envs([
-            ("LISTEN_ADDR", "127.0.0.1:0"),
+            ("LISTEN_ADDR", &*address.to_string()),
             ("LOG_FORMAT", "json"),
             ("SESSION_JWT_SECRETS", SECRET),
             ("FILE_URL_SECRETS", "a-file-secret-for-the-bench-0123456789abcdef"),
@@ -53,11 +54,12 @@ impl Server {
         let log = folder.join("log.json");
         command.envs(settings.iter().copied()).stderr(File::create(&log)?).stdout(Stdio::null());
         let child = command.spawn().map_err(|why| format!("{}: {why}", binary().display()))?;
-        let mut server = Self { address: ([127, 0, 0, 1], 0).into(), child };
-        server.address = server.told(&log)?;
-        let address = server.address;
+        let mut server = Self { address, child };
         sandbox.send_webhooks_to(format!("http://{address}/webhooks/intercom"));
-        server.wait("/health")?;
+        server.wait("/health").map_err(|why| {
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            format!("{why}\n{log}")
+        })?;
         Ok(server)
     }
 
@@ -104,7 +106,7 @@ impl Server {
             .env("JWT_SECRET", SECRET)
             .env("NODE_ENV", "production")
             .spawn()?;
-        let server = Self { address: free, child };
+        let mut server = Self { address: free, child };
         server.wait("/api/conversations/0/poll")?;
         Ok(Some(server))
     }
@@ -114,24 +116,8 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// The address that it says in its log.
-    fn told(&mut self, log: &Path) -> Result<SocketAddr> {
-        loop {
-            let printed = std::fs::read_to_string(log)?;
-            let events = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-            let mut addresses = events.filter_map(|event| event["address"].as_str()?.parse().ok());
-            if let Some(address) = addresses.next() {
-                return Ok(address);
-            }
-            if self.child.try_wait()?.is_some() {
-                return Err(format!("the server does not start: {printed}").into());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
     /// Waits until it answers anything.
-    fn wait(&self, path: &str) -> Result<()> {
+    fn wait(&mut self, path: &str) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline {
             if let Ok(mut socket) = std::net::TcpStream::connect(self.address) {
@@ -140,6 +126,9 @@ impl Server {
                 if socket.read(&mut [0; 16])? > 0 {
                     return Ok(());
                 }
+            }
+            if let Some(end) = self.child.try_wait()? {
+                return Err(format!("it ends at once: {end}").into());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
