@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
     for origin in [Origin::Webhook, Origin::Answer { asked_ms: 1, of: None }] {
         let plan = mirror::plan(&before, &[], &[], &snapshot, &origin);
         assert!(plan.put.iter().all(|put| put.kind == PutKind::New), "nothing was known");
-        let known: Vec<Known> = plan.put.iter().map(|put| known(put)).collect();
+        let known: Vec<Known> = plan.put.iter().map(known).collect();
         let again = mirror::plan(&before, &known, &[], &snapshot, &Origin::Webhook);
         let mut ids: Vec<&str> = plan.put.iter().map(|put| put.message.id.as_str()).collect();
         ids.sort_unstable();
@@ -48,6 +48,7 @@ fn mirrored() -> Conversation {
         state: State::Open,
         snoozed_until: None,
         rated: false,
+        rated_here: false,
         is_ticket: false,
         topic: None,
         source_hidden: false,

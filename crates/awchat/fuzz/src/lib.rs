@@ -20,7 +20,9 @@ pub fn file(kind: Kind, bytes: &[u8]) -> Corpus {
     Corpus::Keep
 }
 
-fn cleaned(kind: Kind, bytes: Vec<u8>) -> Option<(Option<(u32, u32)>, Vec<u8>)> {
+type Size = Option<(u32, u32)>;
+
+fn cleaned(kind: Kind, bytes: Vec<u8>) -> Option<(Size, Vec<u8>)> {
     let mut file = Cursor::new(bytes);
     let clean = check(&mut file).ok()?;
     assert!(clean.kind == kind || clean.kind == Kind::Txt, "{:?}", clean.kind);

@@ -32,9 +32,16 @@ pub(super) async fn receive(State(app): State<App>, headers: HeaderMap, raw: Byt
     if of_another_app || !view::matters(topic) {
         return Ok(Json(Taken {}));
     }
-    let id = notification.id.map_or_else(|| hex::encode(Sha256::digest(&raw)), |id| id.as_str().to_owned());
+    let id = notification.id.as_ref();
+    let id = id.map_or_else(|| hex::encode(Sha256::digest(&raw)), |id| id.as_str().to_owned());
+    let stored = async {
+        match app.chat.is_of_erased(&notification).await? {
+            true => Ok(true),
+            false => app.chat.receive(&id, topic, text).await,
+        }
+    };
     // Not durable, not taken: a 503 gets Intercom's one repetition.
-    app.chat.receive(&id, topic, text).await.map_err(|cause| {
+    stored.await.map_err(|cause: Error| {
         tracing::error!(?cause, "a webhook could not be stored");
         Error::Overloaded { retry_after_s: 1 }
     })?;

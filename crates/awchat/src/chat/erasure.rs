@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Chat;
-use super::view::{self, Event};
+use super::view;
 use crate::error::{Error, Result};
 use crate::id::{ContactId, UserId};
 use crate::intercom::wire;
@@ -96,14 +96,14 @@ impl Chat {
     }
 
     /// Whether a webhook is about a conversation of an erased user: then its words are not even stored.
-    pub(super) async fn is_of_erased(&self, raw: &str) -> Result<bool> {
-        let Ok(notification) = serde_json::from_str::<wire::Notification>(raw) else { return Ok(false) };
-        let id = match view::event(&notification) {
-            Event::Conversation(snapshot) => snapshot.id,
-            Event::Refresh(id) => id,
-            _ => return Ok(false),
-        };
-        self.store.is_erased(&id).await
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_of_erased(&self, notification: &wire::Notification) -> Result<bool> {
+        match view::subject(notification) {
+            Some(id) => self.store.is_erased(&id).await,
+            None => Ok(false),
+        }
     }
 
     /// A job: what was deleted leaves SQLite's write-ahead log.

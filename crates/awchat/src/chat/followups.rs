@@ -109,7 +109,7 @@ impl Chat {
         match job.kind.as_str() {
             "refresh" => {
                 let applied = self.refresh(&id, Class::Refresh).await?;
-                if job.payload == SWEPT && matches!(applied, Applied::Changed { .. }) {
+                if job.payload == SWEPT && matches!(applied, Applied::Changed) {
                     self.count_repair();
                 }
             }

@@ -73,16 +73,21 @@ pub fn on_request(row: Option<&Outbound>, fingerprint: &str) -> Next {
     }
 }
 
-/// The row of an attempt that is about to begin. It is the client's wish again: nobody has been told otherwise.
+/// The row of an attempt that is about to begin.
 pub fn sending(row: Outbound, now_ms: i64) -> Outbound {
-    Outbound { state: Journal::Sending, attempts: row.attempts + 1, told: Told::Nothing, attempt_ms: now_ms, ..row }
+    Outbound { state: Journal::Sending, attempts: row.attempts + 1, attempt_ms: now_ms, ..row }
 }
 
 /// Another attempt of a row that was `seen` to allow one: `None` if it has gone on since, found at Intercom or taken on
-/// by another node. `asked`: the client asks for it, otherwise its wish must still stand.
+/// by another node. `asked`: the client asks for it again, whatever it was told; otherwise its wish must still stand.
 pub fn again(seen: &Outbound, row: Outbound, asked: bool, now_ms: i64) -> Option<Outbound> {
     let may = is_as(seen, &row) && row.state != Journal::Sent && (asked || is_still_wanted(&row, now_ms));
-    may.then(|| sending(row, now_ms))
+    let told = match (asked, &row.key) {
+        (true, None) => Told::Shared,
+        (true, Some(_)) => Told::Nothing,
+        (false, _) => row.told,
+    };
+    may.then(|| sending(Outbound { told, ..row }, now_ms))
 }
 
 /// Whether nobody has taken the row on since it was seen.
@@ -155,10 +160,16 @@ pub fn told(row: Outbound) -> Outbound {
     Outbound { told: Told::Unavailable, ..row }
 }
 
+/// Another request asks for a row that has no end yet. Requests with a key need no such note.
+pub fn shared(row: Outbound) -> Outbound {
+    let is_news = row.key.is_none() && blocks(&row) && row.told == Told::Nothing;
+    Outbound { told: if is_news { Told::Shared } else { row.told }, ..row }
+}
+
 /// Whether a row that turned out not to be at Intercom is sent without being asked for: its process died, so the
 /// client was told nothing and the wish stands, for a while.
 pub fn is_still_wanted(row: &Outbound, now_ms: i64) -> bool {
-    row.told == Told::Nothing && now_ms.saturating_sub(row.created_ms) < INTENT_MS
+    matches!(row.told, Told::Nothing | Told::Shared) && now_ms.saturating_sub(row.created_ms) < INTENT_MS
 }
 
 /// Whether later messages of the conversation wait for this one.
@@ -265,7 +276,8 @@ mod tests {
         assert!(is_still_wanted(&unknown, BEGUN_MS + INTENT_MS - 1));
         assert!(!is_still_wanted(&unknown, BEGUN_MS + INTENT_MS));
         assert!(!is_still_wanted(&told(unknown.clone()), BEGUN_MS));
-        assert!(is_still_wanted(&sending(told(unknown), BEGUN_MS), BEGUN_MS), "asked for again, it is wanted again");
+        let asked = again(&told(unknown.clone()), told(unknown), true, BEGUN_MS).expect("nobody was faster");
+        assert!(is_still_wanted(&asked, BEGUN_MS), "asked for again, it is wanted again");
     }
 
     #[test]
@@ -300,7 +312,7 @@ mod tests {
         ] {
             let next = again(&seen, now.clone(), asked, BEGUN_MS + 40_000);
             assert_eq!(
-                next.is_some_and(|row| row.state == Journal::Sending && row.told == Told::Nothing),
+                next.is_some_and(|row| row.state == Journal::Sending && row.told != Told::Unavailable),
                 may,
                 "{now:?} {asked}"
             );

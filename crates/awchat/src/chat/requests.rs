@@ -9,6 +9,7 @@ use super::draft::Draft;
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::store::erasure::ERASED;
+use crate::store::outbound::Told;
 
 /// The answer to a message that Intercom has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,10 @@ pub(super) enum Outcome {
     Sent {
         sent: Sent,
         row: String,
-        /// Somebody heard 502 of it, and nobody 201 yet.
-        is_told: bool,
+        /// What others who asked for it can have been told.
+        told: Told,
+        /// Another node has answered it, perhaps before the requests from this one on came: what they say is new then.
+        new_from: Option<usize>,
     },
     Mismatch,
     NotFound,
@@ -75,6 +78,10 @@ struct AtWork {
     is_again: bool,
     /// It is at its end, and whoever waits for it hears of it: nobody is told 502 any more.
     has_ended: bool,
+    /// How many have asked for it.
+    asked: usize,
+    /// How many of them had when nobody had been told 201 of its row.
+    asked_before: usize,
 }
 
 /// The request is no longer at work.
@@ -89,8 +96,28 @@ pub(super) struct Identity {
     key_or_fingerprint: String,
 }
 
-/// Where a request's end will be told, and, for whoever began it, by whom.
-pub(super) type Joined = (watch::Receiver<Option<Outcome>>, Option<watch::Sender<Option<Outcome>>>);
+/// A request that waits for the end of its work.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) outcome: watch::Receiver<Option<Outcome>>,
+    /// How many asked for it before.
+    place: usize,
+}
+
+/// For whoever begins a request: where its end is to be told.
+pub(super) type End = watch::Sender<Option<Outcome>>;
+
+impl Waiting {
+    /// What the request hears of its end.
+    pub(super) fn hears(&self, end: Outcome) -> Outcome {
+        match end {
+            Outcome::Sent { new_from: Some(first), .. } if self.place >= first => {
+                Outcome::Unavailable { retry_after_s: 1 }
+            }
+            end => end,
+        }
+    }
+}
 
 impl Requests {
     fn lock(&self) -> MutexGuard<'_, HashMap<Identity, AtWork>> {
@@ -120,6 +147,23 @@ impl Requests {
         self.lock().get(identity).is_some_and(|at_work| at_work.told)
     }
 
+    /// How many have asked for it so far.
+    pub(super) fn asked(&self, identity: &Identity) -> usize {
+        self.lock().get(identity).map_or(0, |at_work| at_work.asked)
+    }
+
+    /// After so many had asked for it, nobody had been told 201 of its row: neither had they.
+    pub(super) fn is_unanswered(&self, identity: &Identity, asked: usize) {
+        if let Some(at_work) = self.lock().get_mut(identity) {
+            at_work.asked_before = asked;
+        }
+    }
+
+    /// Of those who asked for it, who came first of those who can have been told 201 of its row before.
+    pub(super) fn new_from(&self, identity: &Identity) -> usize {
+        self.lock().get(identity).map_or(0, |at_work| at_work.asked_before).max(1)
+    }
+
     /// The request is at its end, and who waits for it hears of it; whether others can have heard 502 of its row, or
     /// hear it yet. `None`: the last one who waited did, and nobody hears of the end.
     pub(super) fn come_to_end(&self, identity: &Identity) -> Option<bool> {
@@ -133,9 +177,9 @@ impl Requests {
         self.lock().remove(identity);
     }
 
-    /// Joins the same request if it is at work, else begins it: then the sender of its end is with it. `None`: its key is
-    /// at work with another payload.
-    pub(super) fn join_or_begin(&self, identity: &Identity, fingerprint: &str) -> Option<Joined> {
+    /// Joins the same request if it is at work, else begins it: then its end is to be told. `None`: its key is at work with
+    /// another payload.
+    pub(super) fn join_or_begin(&self, identity: &Identity, fingerprint: &str) -> Option<(Waiting, Option<End>)> {
         let mut requests = self.lock();
         if let Some(at_work) = requests.get_mut(identity) {
             if at_work.fingerprint != fingerprint {
@@ -143,14 +187,22 @@ impl Requests {
             }
             // Whoever heard 502 of it asks again.
             at_work.told = false;
-            return Some((at_work.outcome.clone(), None));
+            at_work.asked += 1;
+            return Some((Waiting { outcome: at_work.outcome.clone(), place: at_work.asked - 1 }, None));
         }
         let (end, outcome) = watch::channel(None);
-        let fingerprint = fingerprint.to_owned();
-        let at_work =
-            AtWork { fingerprint, row: None, outcome: outcome.clone(), told: false, is_again: false, has_ended: false };
+        let at_work = AtWork {
+            fingerprint: fingerprint.to_owned(),
+            row: None,
+            outcome: outcome.clone(),
+            told: false,
+            is_again: false,
+            has_ended: false,
+            asked: 1,
+            asked_before: 0,
+        };
         requests.insert(identity.clone(), at_work);
-        Some((outcome, Some(end)))
+        Some((Waiting { outcome, place: 0 }, Some(end)))
     }
 }
 

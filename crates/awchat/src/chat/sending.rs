@@ -6,11 +6,6 @@
 //! brings a message of the user from Intercom binds it to its row (`mirror`), so every way of finding is one.
 //! A client that was told 502 sends again or not, as its user likes; this server never does so by itself.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::watch;
-
 use super::attachments::{attach, files_of};
 use super::draft::{Draft, Wish, opening};
 use super::journal::{self, Next, Patience};
@@ -23,6 +18,7 @@ use crate::intercom::{CallError, Class};
 use crate::store::outbound::{Journal, Kind, Outbound, Told};
 
 mod recovery;
+mod submission;
 
 /// What a look at Intercom says of a row that had no end.
 enum Looked {
@@ -53,80 +49,10 @@ enum Attempted {
     NotApplied(Outbound, CallError),
 }
 
-/// How long a request waits for its end before the client hears that it goes on.
-const DEADLINE: Duration = Duration::from_secs(15);
 /// How often other nodes may be faster, before the client hears that it may ask again.
 const RACES: usize = 8;
 
 impl Chat {
-    /// Sends a message, or finds out what became of it if it is the same request again.
-    ///
-    /// # Errors
-    /// `Unavailable` when Intercom does not have it or nobody knows; `IdempotencyMismatch` when its key came
-    /// with another payload; `Conflict` when its key is still at work after 15 s; `NotFound` when the
-    /// conversation is gone; `Validation` when Intercom refuses the text.
-    pub async fn submit(self: &Arc<Self>, draft: Draft) -> Result<Sent> {
-        let identity = Identity::of(&draft);
-        let (user, route, fingerprint) = (draft.user.clone(), draft.route(), draft.fingerprint());
-        let has_key = draft.key.is_some();
-        let Some(mut outcome) = self.join_or_start(draft) else { return Outcome::Mismatch.into() };
-        tokio::select! {
-            biased;
-            end = outcome.wait_for(Option::is_some) => return ended(end),
-            () = self.clock.sleep(DEADLINE) => {}
-        }
-        if has_key {
-            return Err(Error::Conflict);
-        }
-        if let Ok(row) = self.requests.tell(&identity) {
-            // Durably: should the process die now, the message must not be sent once more unasked, and its retry must
-            // find it.
-            self.store.tell_outbound_open(&user, &route, &fingerprint, row.as_deref()).await?;
-            return Outcome::Unavailable { retry_after_s: 1 }.into();
-        }
-        // It has just come to its end.
-        ended(outcome.wait_for(Option::is_some).await)
-    }
-
-    /// The end of this request: that of the same one already at work, or of a new one. `None`: its key is at
-    /// work with another payload.
-    fn join_or_start(self: &Arc<Self>, draft: Draft) -> Option<watch::Receiver<Option<Outcome>>> {
-        let identity = Identity::of(&draft);
-        let (outcome, end) = self.requests.join_or_begin(&identity, &draft.fingerprint())?;
-        let Some(end) = end else { return Some(outcome) };
-        let chat = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|error| {
-                // Nobody's row is refused or gone but an erased user's.
-                if matches!(error, Error::NotFound | Error::Unauthorized(_)) {
-                    return Outcome::Erased;
-                }
-                tracing::error!(cause = %error, source = ?std::error::Error::source(&error), "message not sent");
-                match error {
-                    Error::Overloaded { retry_after_s } => Outcome::Unavailable { retry_after_s },
-                    _ => Outcome::Failed,
-                }
-            });
-            chat.requests.end(&identity);
-            end.send_replace(Some(outcome));
-        });
-        Some(outcome)
-    }
-
-    /// Works on a request to its end; it is no longer at work when this returns well.
-    async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
-        let outcome = self.send_or_find(draft, identity).await?;
-        // Whoever heard 502 of it hears of it now: the same words without a key are another message from now on.
-        if let (None, Outcome::Sent { row, is_told, .. }) = (&draft.key, &outcome)
-            && self.requests.come_to_end(identity).is_some_and(|is_again| is_again || *is_told)
-            && !self.store.answered_outbound(row).await?
-        {
-            // Another node has answered it. Who waits here, if anybody, says the same anew, and must ask for that.
-            return Ok(Outcome::Unavailable { retry_after_s: 1 });
-        }
-        Ok(outcome)
-    }
-
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
         for _ in 0..RACES {
@@ -140,19 +66,25 @@ impl Chat {
     /// `None`: another node was faster, and what it does is to be looked at.
     async fn send_or_find_once(&self, draft: &Draft, identity: &Identity) -> Result<Option<Outcome>> {
         let fingerprint = draft.fingerprint();
+        let asked = self.requests.asked(identity);
         let mut row = self.earlier(draft).await?;
         if row.as_ref().is_some_and(|row| !self.requests.take_on(identity, &row.id, true)) {
             return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
         }
         if let Some(known) = row {
-            row = Some(self.left_by_others(known).await?);
+            self.requests.is_unanswered(identity, asked);
+            let known = match &draft.key {
+                Some(_) => known,
+                None => self.advance(&known.id, journal::shared).await?,
+            };
+            row = Some(self.left_by_others(known, Some(identity)).await?);
         }
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
                 Next::Mismatch => Ok(Some(Outcome::Mismatch)),
                 Next::Replay => Self::replay(row).map(Some),
                 Next::Look => match self.look(row).await? {
-                    Looked::Open(row) => self.tell(row).await.map(Some),
+                    Looked::Open(row) => self.tell(row, identity).await.map(Some),
                     Looked::Absent(row) => self.send(Some(row), draft, identity).await,
                     Looked::Ended(ended) => {
                         row = Some(ended);
@@ -194,9 +126,10 @@ impl Chat {
                 Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)).map(Some),
                 Begun::WithoutFiles => return Ok(Some(Outcome::NoSuchFile)),
                 Begun::Not(row) if row.state == Journal::Sending => return Ok(None),
-                Begun::Not(row) => return self.tell(row).await.map(Some),
+                Begun::Not(row) => return self.tell(row, identity).await.map(Some),
             },
             (None, Ok(contact)) => {
+                let asked = self.requests.asked(identity);
                 let row = draft.row(self.clock.now_ms(), self.intercom.behind_ms())?;
                 if !self.requests.take_on(identity, &row.id, false) {
                     return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
@@ -209,6 +142,7 @@ impl Chat {
                     return Ok(Some(Outcome::NoSuchFile));
                 }
                 tx.commit().await?;
+                self.requests.is_unanswered(identity, asked);
                 (row, contact)
             }
         };
@@ -218,7 +152,7 @@ impl Chat {
         }
         let row_id = row.id.clone();
         Ok(Some(match self.attempt(row, contact).await? {
-            Attempted::Done(row) => self.tell(row).await?,
+            Attempted::Done(row) => self.tell(row, identity).await?,
             Attempted::Refused { gone: true } if matches!(draft.wish, Wish::Clarify(_)) => {
                 // The conversation was our choice; the next time it is another.
                 self.store.forget_refused(&row_id).await?;
@@ -250,7 +184,7 @@ impl Chat {
         // A message of this conversation whose fate is unknown comes first.
         let unresolved = self.store.outbound_unresolved(&draft.user, draft.conversation.as_ref()).await?;
         if let Some(other) = unresolved.filter(|other| row.is_none_or(|row| row.id != other.id)) {
-            let other = self.left_by_others(other).await?;
+            let other = self.left_by_others(other, None).await?;
             let other = if journal::blocks(&other) { self.resolve(other).await? } else { other };
             if journal::blocks(&other) {
                 return Ok(Err(journal::retry_after_s(&other, self.clock.now_ms())));
@@ -429,8 +363,12 @@ impl Chat {
         Ok(answer(&row.ok_or_else(|| Error::internal("there is no row to replay"))?, true))
     }
 
-    async fn tell(&self, row: Outbound) -> Result<Outcome> {
+    async fn tell(&self, row: Outbound, identity: &Identity) -> Result<Outcome> {
+        let asked = self.requests.asked(identity);
         let row = self.advance(&row.id, journal::told).await?;
+        if row.told != Told::Sent {
+            self.requests.is_unanswered(identity, asked);
+        }
         match row.state {
             Journal::Sent => Ok(answer(&row, false)),
             _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.clock.now_ms()) }),
@@ -466,11 +404,6 @@ impl Chat {
     }
 }
 
-/// What a request hears of its end; without one, whoever worked on it is gone.
-fn ended(end: Result<watch::Ref<'_, Option<Outcome>>, watch::error::RecvError>) -> Result<Sent> {
-    end.ok().and_then(|outcome| outcome.clone()).unwrap_or(Outcome::Failed).into()
-}
-
 /// Messages of one conversation go one after the other, and so do one user's new conversations.
 fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
     match conversation {
@@ -483,7 +416,7 @@ fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
         Some(body) => {
             let sent = Sent { body: body.as_str().into(), replayed };
-            Outcome::Sent { sent, row: row.id.clone(), is_told: row.told == Told::Unavailable }
+            Outcome::Sent { sent, row: row.id.clone(), told: row.told, new_from: None }
         }
         None => Outcome::Failed,
     }

@@ -18,6 +18,7 @@ mod database;
 mod intercom;
 mod ledger;
 mod sending;
+mod submission;
 mod sync;
 mod tests;
 mod time;

@@ -259,7 +259,7 @@ impl Chat {
     pub async fn ask_about_watched(&self) -> Result<bool> {
         let Some(id) = self.watched.pop() else { return Ok(false) };
         match self.refresh(&id, Class::Sweep).await {
-            Ok(super::sync::Applied::Changed { .. }) => self.count_repair(),
+            Ok(super::sync::Applied::Changed) => self.count_repair(),
             Ok(_) | Err(Error::Unavailable { .. }) => {}
             Err(other) => return Err(other),
         }

@@ -3,7 +3,10 @@
 //! A webhook is a hint: its content is applied at once, so that a message is here within one commit, and what
 //! it told us that is not our own doing is asked for again at Intercom, coalesced.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::mirror::{self, Origin, Plan, Put, PutKind, TicketPlan};
 use super::notices::{self, Coming, Told};
@@ -16,6 +19,7 @@ use crate::model::{AuthorKind, Message, State, Topic};
 use crate::store::Tx;
 use crate::store::conversations::Conversation;
 use crate::store::files::RemoteFile;
+use crate::store::inbox::Received;
 use crate::store::messages::Stored;
 use crate::store::outbound::{Journal, Outbound};
 
@@ -26,16 +30,16 @@ pub enum Applied {
     NotOurs,
     /// The mirror had it all.
     Unchanged,
-    /// The mirror changed; `ask`: Intercom should be asked what else did.
-    Changed {
-        /// A hint told us something new that is not our own doing.
-        ask: bool,
-    },
+    /// The mirror changed, or Intercom is asked whether it must.
+    Changed,
 }
 
 /// Events of one conversation that come within this time are one question to Intercom. More than a second: what
 /// happens in a second is all there once it is over.
 const COALESCE_MS: i64 = 1_500;
+
+/// Conversations to which webhooks are applied at once.
+const AT_ONCE: usize = 8;
 
 /// Webhooks that a node has taken are not another's for so long; applied twice, they change nothing.
 const INBOX_LEASE_MS: i64 = 10_000;
@@ -43,29 +47,48 @@ const INBOX_LEASE_MS: i64 = 10_000;
 const GIVE_UP: i64 = 150;
 
 impl Chat {
-    /// Stores a webhook whose signature holds; `false` if it was here before. The worker applies it.
+    /// Stores a webhook whose signature holds, and that is of nobody erased ([`Chat::is_of_erased`]); `false` if it was
+    /// here before. The worker applies it.
     pub async fn receive(&self, id: &str, topic: &str, raw: &str) -> Result<bool> {
-        if self.is_of_erased(raw).await? {
-            return Ok(true);
-        }
         let is_new = self.store.receive(id, topic, raw, self.clock.now_ms()).await?;
         self.received.notify_one();
         Ok(is_new)
     }
 
-    /// Applies webhooks that are due; how many there were.
+    /// Applies webhooks that are due; how many there were. Those of one conversation are applied in their order, and
+    /// others at once: they share a commit.
     pub async fn apply_inbox(&self) -> Result<usize> {
         const BATCH: i64 = 64;
         let now_ms = self.clock.now_ms();
         let due = self.store.inbox_due(now_ms, now_ms + INBOX_LEASE_MS, BATCH).await?;
+        let count = due.len();
+        let mut lines: BTreeMap<Option<ConversationId>, Vec<(Received, Option<wire::Notification>)>> = BTreeMap::new();
+        for received in due {
+            // The edge stores only JSON objects; of what is no notification there is nothing to apply.
+            let raw = wire::without_nul(received.raw.as_bytes());
+            let notification = serde_json::from_slice::<wire::Notification>(&raw).ok();
+            lines.entry(notification.as_ref().and_then(view::subject)).or_default().push((received, notification));
+        }
+        let applied = stream::iter(lines.into_values()).map(|line| self.apply_line(line, now_ms));
         // Written down for all at once: what is applied twice after a crash is the same.
+        let done: Vec<Vec<String>> = applied.buffer_unordered(AT_ONCE).try_collect().await?;
+        self.store.inbox_done(&done.concat()).await?;
+        Ok(count)
+    }
+
+    /// Webhooks of one conversation, in order; those that are done with.
+    async fn apply_line(&self, line: Vec<(Received, Option<wire::Notification>)>, now_ms: i64) -> Result<Vec<String>> {
         let mut done = Vec::new();
-        for received in &due {
-            match self.apply_webhook(&received.raw).await {
-                Ok(()) => done.push(received.id.as_str()),
+        for (received, notification) in line {
+            let applied = match &notification {
+                Some(notification) => self.apply_webhook(notification).await,
+                None => Ok(()),
+            };
+            match applied {
+                Ok(()) => done.push(received.id),
                 Err(error) if received.attempts >= GIVE_UP => {
                     tracing::error!(cause = ?error, "webhook given up; the sweep brings what it was about");
-                    done.push(received.id.as_str());
+                    done.push(received.id);
                 }
                 Err(error) => {
                     tracing::warn!(attempts = received.attempts, cause = %error, "webhook not applied, will retry");
@@ -74,20 +97,12 @@ impl Chat {
                 }
             }
         }
-        self.store.inbox_done(&done).await?;
-        Ok(due.len())
+        Ok(done)
     }
 
-    async fn apply_webhook(&self, raw: &str) -> Result<()> {
-        // The edge stores only JSON objects; of what is no notification there is nothing to apply.
-        let raw = wire::without_nul(raw.as_bytes());
-        let Ok(notification) = serde_json::from_slice::<wire::Notification>(&raw) else { return Ok(()) };
-        match view::event(&notification) {
-            Event::Conversation(snapshot) => {
-                if self.apply(&snapshot, &Origin::Webhook).await? == (Applied::Changed { ask: true }) {
-                    self.ask_for(&snapshot.id).await?;
-                }
-            }
+    async fn apply_webhook(&self, notification: &wire::Notification) -> Result<()> {
+        match view::event(notification) {
+            Event::Conversation(snapshot) => drop(self.apply(&snapshot, &Origin::Webhook).await?),
             Event::Refresh(id) => self.ask_for(&id).await?,
             Event::Deleted(id) => self.gone(&id).await?,
             Event::ContactMerged { survivor, from, user } => {
@@ -108,8 +123,9 @@ impl Chat {
 
     /// Asks for a refresh soon; asked for often, it is done once.
     pub async fn ask_for(&self, id: &ConversationId) -> Result<()> {
-        let now_ms = self.clock.now_ms();
-        self.store.enqueue("refresh", id.as_str(), "{}", now_ms + COALESCE_MS, now_ms).await
+        let mut tx = self.store.begin_shared().await?;
+        ask(&mut tx, id, self.clock.now_ms()).await?;
+        tx.commit().await
     }
 
     /// Reads the conversation at Intercom into the mirror, and the ticket that it is, if it is one.
@@ -191,8 +207,11 @@ impl Chat {
             return self.withdraw(&snapshot.id, origin).await;
         }
         let now_ms = self.clock.now_ms();
-        let mut tx = self.store.begin().await?;
-        let Some(base) = base(&mut tx, snapshot, origin, now_ms).await? else { return Ok(Applied::NotOurs) };
+        let mut tx = self.store.begin_shared().await?;
+        let Some(base) = base(&mut tx, snapshot, origin, now_ms).await? else {
+            tx.withdraw().await?;
+            return Ok(Applied::NotOurs);
+        };
         let ids: Vec<&str> = snapshot.messages.iter().map(|seen| seen.message.id.as_str()).collect();
         let known = tx.known(&snapshot.id, &ids).await?;
         let plan = mirror::plan(&base.conversation, &known, &base.rows, snapshot, origin);
@@ -200,16 +219,23 @@ impl Chat {
             Some(seen) => mirror::plan_ticket(tx.mirrored_ticket(&snapshot.id).await?.as_ref(), seen, origin),
             None => TicketPlan::default(),
         };
-        let ask = plan.ask || ticket.ask;
+        let asks = plan.ask || ticket.ask;
+        if asks {
+            // With what it told us, not after it.
+            ask(&mut tx, &snapshot.id, now_ms).await?;
+        }
         if plan.is_empty() && !ticket.shows && !base.is_new {
             if let Some((whole_at, whole_ms)) = plan.whole {
                 tx.set_whole(&snapshot.id, whole_at, whole_ms).await?;
             }
             write_ticket(&mut tx, &snapshot.id, &ticket).await?;
-            if plan.whole.is_some() || ticket.write.is_some() {
-                tx.commit().await?;
+            let writes = asks || plan.whole.is_some() || ticket.write.is_some();
+            if writes {
+                tx.commit().await?
+            } else {
+                tx.withdraw().await?
             }
-            return Ok(if ask { Applied::Changed { ask } } else { Applied::Unchanged });
+            return Ok(if asks { Applied::Changed } else { Applied::Unchanged });
         }
         write_ticket(&mut tx, &snapshot.id, &ticket).await?;
         if (plan.becomes_ticket || base.is_new && snapshot.is_ticket) && snapshot.ticket.is_none() {
@@ -234,7 +260,7 @@ impl Chat {
             self.publish(&changed);
         }
         self.work.notify_one();
-        Ok(Applied::Changed { ask })
+        Ok(Applied::Changed)
     }
 
     /// A ticket that its user must not see, or no longer: nothing of it is kept. A hint may be old, so Intercom is asked.
@@ -242,10 +268,12 @@ impl Chat {
         if self.store.begin().await?.mirrored(id).await?.is_none() {
             return Ok(Applied::NotOurs);
         }
-        if *origin != Origin::Webhook {
-            self.gone(id).await?;
+        if *origin == Origin::Webhook {
+            self.ask_for(id).await?
+        } else {
+            self.gone(id).await?
         }
-        Ok(Applied::Changed { ask: *origin == Origin::Webhook })
+        Ok(Applied::Changed)
     }
 
     /// The conversation as it is then, and what of it the user's devices may be told.
@@ -330,6 +358,11 @@ struct Arrival {
     /// The ticket shows something new.
     as_ticket: bool,
     now_ms: i64,
+}
+
+/// A refresh soon; asked for often, it is done once.
+async fn ask(tx: &mut Tx, id: &ConversationId, now_ms: i64) -> Result<()> {
+    tx.enqueue("refresh", id.as_str(), "{}", now_ms + COALESCE_MS, now_ms).await
 }
 
 async fn write_ticket(tx: &mut Tx, id: &ConversationId, plan: &TicketPlan) -> Result<()> {

@@ -144,6 +144,18 @@ pub fn event(notification: &wire::Notification) -> Event {
     }
 }
 
+/// Which conversation a notification is about; `None` of one on contacts, and where it does not say.
+pub fn subject(notification: &wire::Notification) -> Option<ConversationId> {
+    let topic = notification.topic.as_deref().unwrap_or_default();
+    let item = &notification.data.as_ref()?.item;
+    let own = || ConversationId::parse(wire::Id::deserialize(item.get("id")?).ok()?.as_str());
+    match topic {
+        topic if topic.starts_with("contact.") => None,
+        topic if OF_CONVERSATIONS.contains(&topic) => own().or_else(|| conversation_id(item)),
+        _ => conversation_id(item),
+    }
+}
+
 /// A conversation in our words; `None` without a usable id.
 pub fn snapshot(conversation: &wire::Conversation) -> Option<Snapshot> {
     let id = ConversationId::parse(conversation.id.as_ref()?.as_str())?;

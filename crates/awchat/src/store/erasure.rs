@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use sqlx::AnyPool;
+use sqlx::{Any, Executor};
 
-use super::{Engine, Store, Tx};
+use super::writer::Writer;
+use super::{Store, Tx};
 use crate::error::{Error, Result};
 use crate::id::{self, ConversationId, UserId};
 
@@ -46,7 +47,7 @@ impl std::fmt::Debug for Tombstones {
 
 impl Tombstones {
     /// With the database's key, made where there is none yet.
-    pub(super) async fn open(write: &AnyPool) -> Result<Self> {
+    pub(super) async fn open(write: &Writer) -> Result<Self> {
         sqlx::query("insert into digest_key (name, value) values ('erasure', $1) on conflict (name) do nothing")
             .bind(format!("{}{}", id::random(), id::random()))
             .execute(write)
@@ -55,9 +56,9 @@ impl Tombstones {
     }
 
     /// With the database's key.
-    pub(super) async fn read(pool: &AnyPool) -> Result<Self> {
+    pub(super) async fn read(database: impl Executor<'_, Database = Any>) -> Result<Self> {
         let (key,): (String,) =
-            sqlx::query_as("select value from digest_key where name = 'erasure'").fetch_one(pool).await?;
+            sqlx::query_as("select value from digest_key where name = 'erasure'").fetch_one(database).await?;
         Ok(Self { key: key.into(), erasures: Arc::default() })
     }
 
@@ -210,12 +211,7 @@ impl Store {
     /// Lets what was deleted go from SQLite's write-ahead log too; from its pages it went when it was deleted. `false`:
     /// somebody was reading, and it is to be tried again.
     pub async fn scrub(&self) -> Result<bool> {
-        if self.engine == Engine::Postgres {
-            return Ok(true);
-        }
-        let (busy, _, _): (i64, i64, i64) =
-            sqlx::query_as("pragma wal_checkpoint(truncate)").fetch_one(&self.write).await?;
-        Ok(busy == 0)
+        Ok(self.write.checkpoint().await?)
     }
 }
 

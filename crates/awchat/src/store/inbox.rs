@@ -74,13 +74,13 @@ impl Store {
     }
 
     /// These webhooks have had their effect: their texts go, their ids stay.
-    pub async fn inbox_done(&self, ids: &[&str]) -> Result<()> {
+    pub async fn inbox_done(&self, ids: &[String]) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_shared().await?;
         for id in ids {
-            sqlx::query("update inbox set raw = null where id = $1").bind(*id).execute(tx.conn()).await?;
+            sqlx::query("update inbox set raw = null where id = $1").bind(id).execute(tx.conn()).await?;
         }
         tx.commit().await
     }

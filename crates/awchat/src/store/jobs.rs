@@ -33,7 +33,7 @@ impl Store {
     /// Asks for work; asked for twice before it is done, it is done once, with the newest payload, when it is due
     /// first.
     pub async fn enqueue(&self, kind: &str, subject: &str, payload: &str, due_ms: i64, now_ms: i64) -> Result<()> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_shared().await?;
         tx.enqueue(kind, subject, payload, due_ms, now_ms).await?;
         tx.commit().await
     }
@@ -87,7 +87,7 @@ impl Store {
     /// The job is done, unless it was asked for again meanwhile: then it is due at once. One that was leased again, since
     /// this took too long, is that one's.
     pub async fn finish_job(&self, job: &Job) -> Result<()> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_shared().await?;
         sqlx::query("delete from job where id = $1 and asked = $2 and leased_until_ms = $3 and leased_by = $4")
             .bind(&job.id)
             .bind(job.asked)

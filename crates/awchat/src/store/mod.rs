@@ -2,7 +2,8 @@
 //!
 //! Columns are TEXT and BIGINT; a flag is 0 or 1, since `Any` cannot read a SQLite BOOLEAN. The dialect's
 //! traps live here: SQLite gets one connection that writes (its transactions begin `immediate`, a deferred
-//! one that reads and then writes fails with "database is locked") and several that read.
+//! one that reads and then writes fails with "database is locked"; who waits for it shares a commit, `writer.rs`) and
+//! several that read.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::MigrateError;
-use sqlx::{Any, AnyPool, Connection, Transaction};
+use sqlx::{Any, AnyPool, Connection};
 
 use crate::error::{Error, Result};
+use writer::{Base, Writer, Writing};
 
 pub mod backup;
 pub mod contacts;
@@ -32,11 +34,12 @@ pub mod outbound;
 pub mod reports;
 pub mod streams;
 pub mod tickets;
+mod writer;
 
 /// The database.
 #[derive(Clone, Debug)]
 pub struct Store {
-    write: AnyPool,
+    write: Writer,
     read: AnyPool,
     engine: Engine,
     tombstones: erasure::Tombstones,
@@ -46,7 +49,7 @@ pub struct Store {
 }
 
 /// A transaction that may write; dropped without [`Tx::commit`], it leaves nothing.
-pub struct Tx(Transaction<'static, Any>, erasure::Tombstones, Arc<nodes::Node>);
+pub struct Tx(Writing, erasure::Tombstones, Arc<nodes::Node>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Engine {
@@ -101,7 +104,7 @@ impl Store {
         let pool = options.connect(&url).await?;
         let tombstones = erasure::Tombstones::read(&pool).await?;
         Ok(Self {
-            write: pool.clone(),
+            write: Writer::Many(pool.clone()),
             read: pool,
             engine,
             tombstones,
@@ -129,6 +132,10 @@ impl Store {
     }
 
     async fn with((write, read, engine): (AnyPool, AnyPool, Engine), lock: Option<Arc<File>>) -> Result<Self> {
+        let write = match engine {
+            Engine::Sqlite => Writer::of_one(write).await?,
+            Engine::Postgres => Writer::Many(write),
+        };
         let tombstones = erasure::Tombstones::open(&write).await?;
         Ok(Self { write, read, engine, tombstones, node: Arc::new(nodes::Node::new()), _lock: lock })
     }
@@ -140,11 +147,17 @@ impl Store {
 
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Tx> {
-        let transaction = match self.engine {
-            Engine::Sqlite => self.write.begin_with("begin immediate").await?,
-            Engine::Postgres => self.write.begin().await?,
-        };
-        Ok(Tx(transaction, self.tombstones.clone(), Arc::clone(&self.node)))
+        self.begin_on(Base::Committed).await
+    }
+
+    /// Begins one that may share its commit with others, and so may read what they have not committed: until
+    /// [`Tx::commit`] or [`Tx::withdraw`] returns, nothing that it has read may be told to anybody.
+    pub async fn begin_shared(&self) -> Result<Tx> {
+        self.begin_on(Base::Shared).await
+    }
+
+    async fn begin_on(&self, base: Base) -> Result<Tx> {
+        Ok(Tx(self.write.begin(base).await?, self.tombstones.clone(), Arc::clone(&self.node)))
     }
 
     /// Whether the database takes a write now.
@@ -205,8 +218,13 @@ impl Tx {
         Ok(self.0.commit().await?)
     }
 
+    /// Leaves nothing; what it has read may be told then.
+    pub async fn withdraw(self) -> Result<()> {
+        Ok(self.0.withdraw().await?)
+    }
+
     fn conn(&mut self) -> &mut sqlx::AnyConnection {
-        &mut self.0
+        self.0.connection()
     }
 
     fn tombstones(&self) -> &erasure::Tombstones {

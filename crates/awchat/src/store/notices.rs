@@ -245,7 +245,7 @@ impl Store {
 
     /// Writes down what became of piles.
     pub async fn settle_piles(&self, ends: &[(Pile, End)]) -> Result<()> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_shared().await?;
         for (pile, end) in ends {
             match end {
                 End::Done => {

@@ -56,11 +56,13 @@ pub enum Told {
     Unavailable,
     /// 201, when it asked again: the same words without a key are another message for good.
     Sent,
+    /// Nothing yet; several requests without a key ask for it, perhaps at several nodes. Whoever says 201 notes it.
+    Shared,
 }
 
 impl Told {
     fn parse(number: i64) -> Option<Self> {
-        [Self::Nothing, Self::Unavailable, Self::Sent].into_iter().find(|told| *told as i64 == number)
+        [Self::Nothing, Self::Unavailable, Self::Sent, Self::Shared].into_iter().find(|told| *told as i64 == number)
     }
 }
 
@@ -202,8 +204,8 @@ impl Store {
         row.map(Outbound::try_from).transpose()
     }
 
-    /// The row that a request without a key repeats: the newest equal one that is unresolved, or that ended in
-    /// a 502 after `since_ms`. Never one that was answered: a person may say "ok" twice.
+    /// The row that a request without a key repeats: the newest equal one that is unresolved, or that was asked for again
+    /// or ended in a 502 after `since_ms`. Never one that was answered: a person may say "ok" twice.
     pub async fn outbound_to_adopt(
         &self,
         user: &UserId,
@@ -215,7 +217,7 @@ impl Store {
             "select ",
             columns!(),
             " from outbound where user_id = $1 and route = $2 and fingerprint = $3 and (
-               state in ('sending', 'unknown') or (state in ('abandoned', 'sent') and told = 1 and attempt_ms >= $4))
+               state in ('sending', 'unknown') or (state in ('abandoned', 'sent') and told in (1, 3) and attempt_ms >= $4))
              order by seq desc limit 1"
         ))
         .bind(user.as_str())
@@ -318,7 +320,7 @@ impl Store {
     ) -> Result<()> {
         sqlx::query(
             "update outbound set told = 1 where user_id = $1 and route = $2 and fingerprint = $3
-             and (state in ('sending', 'unknown') or id = $4) and told = 0",
+             and (state in ('sending', 'unknown') or id = $4) and told in (0, 3)",
         )
         .bind(user.as_str())
         .bind(route)

@@ -286,18 +286,60 @@ async fn the_same_request_at_two_nodes_at_once_is_one_message_and_both_hear_of_i
     let slow = Fault::new(Kind::Slow { ms: 700 }).on("POST", &format!("/conversations/{id}/reply"));
     world.sandbox.fault(slow);
     for key in [Some("k"), None] {
-        let ends = at_once(&nodes, 6, |app, _| {
+        // Nobody's row is there before all have asked.
+        let mut nobody = AnyConnection::connect(nodes[0].config.database_url.expose()).await.expect("a connection");
+        let mut held = nobody.begin().await.expect("a transaction");
+        held.execute("update counter set value = value where name = 'outbound'").await.expect("held");
+        let asking = at_once(&nodes, 6, |app, _| {
             let (chat, key) = (chat.clone(), key.map(str::to_owned));
             let content = (Some(format!("with {key:?}")), Vec::new());
             async move { app.chat.reply(ada(), Profile::default(), chat, content, key).await }
-        })
-        .await;
+        });
+        let waits =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let let_go = async {
+            while count(&nodes[0], waits).await < 2 {
+                tokio::task::yield_now().await;
+            }
+            held.rollback().await.expect("let go");
+        };
+        let (ends, ()) = tokio::join!(asking, let_go);
         let bodies: Result<BTreeSet<_>, Error> = ends.into_iter().map(|end| end.map(|sent| sent.body)).collect();
         assert_eq!(bodies.expect("each is answered").len(), 1, "{key:?}: byte for byte");
     }
     assert_eq!(world.sandbox.contact_parts(&id).len(), 3);
     let doubted = count(&nodes[0], "select count(*) from outbound where ambiguous = 1").await;
     assert_eq!(doubted, 0, "who is being answered elsewhere is waited for, not looked for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_answered_at_one_node_are_new_words_though_an_older_request_for_them_ends_at_another() {
+    let Some((world, nodes)) = nodes::<2>(world()).await else { return };
+    let id = world.user("ada").opens("Hello").await;
+    let chat = ConversationId::parse(&id).expect("an id");
+    let at = format!("/conversations/{id}/reply");
+    world.sandbox.fault(Fault::new(Kind::Slow { ms: 5_000 }).on("POST", &at).times(1));
+    let says_ok = |app: &App| {
+        let (app, chat) = (app.clone(), chat.clone());
+        tokio::spawn(async move {
+            app.chat.reply(ada(), Profile::default(), chat, (Some("ok".to_owned()), Vec::new()), None).await
+        })
+    };
+    let first = says_ok(&nodes[0]);
+    eventually("it is being sent", || world.sandbox.calls().iter().any(|call| call.path == at)).await;
+    let second = says_ok(&nodes[1]);
+    while count(&nodes[0], "select count(*) from outbound where told = 3").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    // The other node looks again after a moment of a clock that stands still, and so does not see how it ends.
+    first.await.expect("no panic").expect("sent");
+    let answered = "select count(*) from outbound where told = 2";
+    assert_eq!(count(&nodes[0], answered).await, 1, "the node that answers knows that others ask for it");
+    world.clock.advance(15_000);
+    drop(second.await.expect("no panic"));
+    assert_eq!(count(&nodes[0], answered).await, 1, "nobody is told otherwise after that");
+    says_ok(&nodes[1]).await.expect("no panic").expect("sent");
+    assert_eq!(world.sandbox.contact_parts(&id), ["Hello", "ok", "ok"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -286,7 +286,8 @@ async fn a_tickets_new_status_is_told_and_what_its_user_has_caused_is_not() {
     assert_eq!(asked(&world, "fcm:one"), before + 1, "once");
 
     ada.post(&format!("/api/tickets/{ticket}/reply"), json!({ "body": "Still gone" })).await.expect(201);
-    world.pass(MINUTE).await;
+    // Opened within the minute in which it counts as the user's doing, however slow this machine is.
+    world.pass(Duration::from_secs(5)).await;
     world.pass(MINUTE).await;
     assert_eq!(ada.get(&format!("/api/tickets/{ticket}")).await.expect(200)["status"], "in_progress");
     assert_eq!(asked(&world, "fcm:one"), before + 1, "the user's own reply has opened it");

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::turn;
+use crate::chat::requests::Identity;
 use crate::chat::{Chat, journal, view};
 use crate::error::{Error, Result};
 use crate::intercom::Class;
-use crate::store::outbound::{Journal, Outbound};
+use crate::store::outbound::{Journal, Outbound, Told};
 
 /// How often a message that another node is sending is looked at.
 const ELSEWHERE: Duration = Duration::from_millis(50);
@@ -68,11 +69,16 @@ impl Chat {
         Ok(())
     }
 
-    /// Waits until no other node is sending the row; the row then. A client whose patience ends first hears so.
-    pub(super) async fn left_by_others(&self, mut row: Outbound) -> Result<Outbound> {
+    /// Waits until no other node is sending the row, for the request that asks for it if one does; the row then. A client
+    /// whose patience ends first hears so.
+    pub(super) async fn left_by_others(&self, mut row: Outbound, of: Option<&Identity>) -> Result<Outbound> {
         while row.state == Journal::Sending && self.store.is_sent_elsewhere(&row.id, self.clock.now_ms()).await? {
             self.clock.sleep(ELSEWHERE).await;
+            let asked = of.map(|identity| (identity, self.requests.asked(identity)));
             row = self.store.outbound(&row.id).await?.ok_or(Error::NotFound)?;
+            if let Some((identity, asked)) = asked.filter(|_| row.told != Told::Sent) {
+                self.requests.is_unanswered(identity, asked);
+            }
         }
         Ok(row)
     }

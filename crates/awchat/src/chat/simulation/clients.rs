@@ -137,6 +137,9 @@ impl World {
                 }
                 Answer::Broken | Answer::Conflict | Answer::Outcome(Outcome::Failed) => {
                     is_doubtful = true;
+                    if draft.key.is_none() {
+                        self.ledger.borrow_mut().doubtful.insert(draft.body.clone());
+                    }
                     time.sleep(time.between(100, 4_000)).await;
                 }
             }

@@ -380,7 +380,7 @@ impl Chat {
         for row in self.world.outbound_where(|row| is_its(row) && is_it(row)) {
             let mut tx = self.begin().await?;
             let row = tx.outbound(&row.id).await?;
-            if is_its(&row) && row.told == Told::Nothing {
+            if is_its(&row) && matches!(row.told, Told::Nothing | Told::Shared) {
                 tx.update_outbound(&journal::told(row)).await?;
             }
             tx.commit().await?;

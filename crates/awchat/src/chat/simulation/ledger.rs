@@ -20,6 +20,8 @@ pub(super) struct Ledger {
     asked: BTreeMap<String, (u32, bool)>,
     /// By row: the messages it was the answer to.
     acknowledged: BTreeMap<String, BTreeSet<u64>>,
+    /// The words of messages without a key whose client has lost a connection: nobody can tell what it has asked for again.
+    pub(super) doubtful: BTreeSet<String>,
     /// What each poller was shown, newest last.
     pub(super) shown: Vec<Shown>,
 }
@@ -124,6 +126,9 @@ impl World {
             }
         }
         let intercom = self.intercom.borrow();
+        if !self.options.beyond_the_promise {
+            self.check_words(intercom.conversations.values());
+        }
         for (id, truth) in &intercom.conversations {
             self.check_mirror(id, truth);
             if self.options.beyond_the_promise {
@@ -134,6 +139,20 @@ impl World {
         }
         if let Some((name, _)) = self.database.borrow().inbox.first_key_value() {
             self.violate(format!("webhook {name} is never applied"));
+        }
+    }
+
+    /// What somebody says once is at Intercom once, in however many rows; "ok" is said often.
+    fn check_words<'a>(&self, conversations: impl Iterator<Item = &'a Truth>) {
+        let mut said = BTreeSet::new();
+        for (part, row, _) in conversations.flat_map(|truth| &truth.ours) {
+            let Some(words) = self.outbound(row).map(|row| row.body).filter(|words| words.starts_with("message "))
+            else {
+                continue;
+            };
+            if !self.ledger.borrow().doubtful.contains(&words) && !said.insert(words.clone()) {
+                self.violate(format!("{words:?} is at Intercom again, as {part} of {row}"));
+            }
         }
     }
 

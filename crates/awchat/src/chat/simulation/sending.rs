@@ -4,8 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use tokio::sync::watch;
-
 use super::database::Tx;
 use super::time::TaskId;
 use super::{Fault, Mutation, Result, World};
@@ -30,7 +28,7 @@ pub(super) struct Chat {
 /// What a node loses when it dies.
 pub(super) struct Memory {
     pub(super) turns: RefCell<BTreeMap<String, Vec<(u64, TaskId)>>>,
-    requests: Requests,
+    pub(super) requests: Requests,
     pub(super) heads: Heads,
     /// Where Intercom's clock stands.
     pub(super) offset: RefCell<Offset>,
@@ -82,77 +80,26 @@ impl Chat {
         self.world.step(self.node).await;
     }
 
-    pub(super) async fn submit(&self, draft: Draft) -> Answer {
-        let identity = Identity::of(&draft);
-        let (user, route, fingerprint) = (draft.user.clone(), draft.route(), draft.fingerprint());
-        let has_key = draft.key.is_some();
-        let Some(outcome) = self.join_or_start(draft) else { return Answer::Outcome(Outcome::Mismatch) };
-        if let Some(end) = self.end_of(&outcome, self.world.options.deadline_ms).await {
-            return Answer::Outcome(end);
-        }
-        if has_key {
-            return Answer::Conflict;
-        }
-        if self.world.mutation == Mutation::ToldAtDeadline {
-            return Answer::Outcome(unavailable());
-        }
-        if let Ok(row) = self.memory.requests.tell(&identity) {
-            let told = self.tell_outbound_open(&user, &route, &fingerprint, row.as_deref()).await;
-            return Answer::Outcome(told.map_or(Outcome::Failed, |()| unavailable()));
-        }
-        Answer::Outcome(self.end_of(&outcome, i64::MAX).await.unwrap_or(Outcome::Failed))
-    }
-
-    async fn end_of(&self, outcome: &watch::Receiver<Option<Outcome>>, longest_ms: i64) -> Option<Outcome> {
-        let until_ms = self.world.time.now_ms().saturating_add(longest_ms);
-        while outcome.borrow().is_none() && self.world.time.now_ms() < until_ms {
-            self.world.time.sleep(25).await;
-        }
-        outcome.borrow().clone()
-    }
-
-    fn join_or_start(&self, draft: Draft) -> Option<watch::Receiver<Option<Outcome>>> {
-        let identity = Identity::of(&draft);
-        let (outcome, end) = self.memory.requests.join_or_begin(&identity, &draft.fingerprint())?;
-        let Some(end) = end else { return Some(outcome) };
-        let chat = self.clone();
-        self.world.time.spawn(Some(self.node), async move {
-            let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|fault| {
-                if fault != Fault::Database {
-                    chat.world.violate(format!("a request ended in 500 for {fault:?}"));
-                }
-                Outcome::Failed
-            });
-            chat.memory.requests.end(&identity);
-            end.send_replace(Some(outcome));
-        });
-        Some(outcome)
-    }
-
-    async fn work_on(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
-        let outcome = self.send_or_find(draft, identity).await?;
-        if let (None, Outcome::Sent { row, is_told, .. }) = (&draft.key, &outcome)
-            && self.memory.requests.come_to_end(identity).is_some_and(|is_again| is_again || *is_told)
-            && !self.answered_outbound(row).await?
-        {
-            return Ok(unavailable());
-        }
-        Ok(outcome)
-    }
-
-    async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+    pub(super) async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turn(turn(&draft.user, draft.conversation.as_ref())).await;
         let fingerprint = draft.fingerprint();
+        let asked = self.memory.requests.asked(identity);
         let mut row = self.earlier(draft).await;
         if row.as_ref().is_some_and(|row| !self.memory.requests.take_on(identity, &row.id, true)) {
             return Ok(unavailable());
+        }
+        if row.is_some() {
+            self.memory.requests.is_unanswered(identity, asked);
+        }
+        if let Some(known) = row.take_if(|_| draft.key.is_none()) {
+            row = Some(self.advance(&known.id, journal::shared).await?);
         }
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
                 Next::Mismatch => Ok(Outcome::Mismatch),
                 Next::Replay => Self::replay(row),
                 Next::Look => match self.look(row).await? {
-                    Looked::Open(row) => self.tell(row).await,
+                    Looked::Open(row) => self.tell(row, identity).await,
                     Looked::Absent(row) => self.send(Some(row), draft, identity).await,
                     Looked::Ended(ended) => {
                         row = Some(ended);
@@ -180,7 +127,7 @@ impl Chat {
         let (row, contact) = match (row, ready) {
             (None, Err(retry_after_s)) => {
                 return match self.earlier(draft).await {
-                    Some(same) if same.fingerprint == draft.fingerprint() => self.tell(same).await,
+                    Some(same) if same.fingerprint == draft.fingerprint() => self.tell(same, identity).await,
                     _ => Ok(Outcome::Unavailable { retry_after_s }),
                 };
             }
@@ -191,9 +138,10 @@ impl Chat {
             (Some(row), Ok(contact)) => match self.begin_again(&row, true).await? {
                 Begun::Attempt(row) => (row, contact),
                 Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)),
-                Begun::Not(row) => return self.tell(row).await,
+                Begun::Not(row) => return self.tell(row, identity).await,
             },
             (None, Ok(contact)) => {
+                let asked = self.memory.requests.asked(identity);
                 let mut row = draft.row(self.now_ms(), self.behind_ms()).expect("a plain opening is JSON");
                 row.id = format!("r{}", self.world.time.count());
                 if !self.memory.requests.take_on(identity, &row.id, false) {
@@ -203,11 +151,12 @@ impl Chat {
                 if !tx.insert_outbound(&row).await? {
                     drop(tx);
                     return match self.earlier(draft).await {
-                        Some(same) if same.fingerprint == row.fingerprint => self.tell(same).await,
+                        Some(same) if same.fingerprint == row.fingerprint => self.tell(same, identity).await,
                         _ => Ok(unavailable()),
                     };
                 }
                 tx.commit().await?;
+                self.memory.requests.is_unanswered(identity, asked);
                 self.world.log(|| format!("node {} accepts {}: {:?} {:?}", self.node, row.id, row.key, row.body));
                 (row, contact)
             }
@@ -217,7 +166,7 @@ impl Chat {
             return Ok(unavailable());
         }
         match self.attempt(row, contact).await? {
-            Attempted::Done(row) => self.tell(row).await,
+            Attempted::Done(row) => self.tell(row, identity).await,
             Attempted::Refused => Ok(Outcome::Refused),
             Attempted::NotApplied(row) => {
                 self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
@@ -381,8 +330,12 @@ impl Chat {
         Ok(answer(&row.expect("a row to replay"), true))
     }
 
-    async fn tell(&self, row: Outbound) -> Result<Outcome> {
+    async fn tell(&self, row: Outbound, identity: &Identity) -> Result<Outcome> {
+        let asked = self.memory.requests.asked(identity);
         let row = self.advance(&row.id, journal::told).await?;
+        if row.told != Told::Sent {
+            self.memory.requests.is_unanswered(identity, asked);
+        }
         match row.state {
             Journal::Sent => Ok(answer(&row, false)),
             _ => Ok(Outcome::Unavailable { retry_after_s: journal::retry_after_s(&row, self.now_ms()) }),
@@ -469,7 +422,7 @@ impl Chat {
 /// A row that a request without a key repeats.
 fn is_to_adopt(row: &Outbound, since_ms: i64) -> bool {
     let ended_in_502 = matches!(row.state, Journal::Abandoned | Journal::Sent)
-        && row.told == Told::Unavailable
+        && matches!(row.told, Told::Unavailable | Told::Shared)
         && row.attempt_ms >= since_ms;
     journal::blocks(row) || ended_in_502
 }
@@ -485,12 +438,12 @@ fn answer(row: &Outbound, replayed: bool) -> Outcome {
     match &row.response {
         Some(body) => {
             let sent = Sent { body: body.as_str().into(), replayed };
-            Outcome::Sent { sent, row: row.id.clone(), is_told: row.told == Told::Unavailable }
+            Outcome::Sent { sent, row: row.id.clone(), told: row.told, new_from: None }
         }
         None => Outcome::Failed,
     }
 }
 
-fn unavailable() -> Outcome {
+pub(super) fn unavailable() -> Outcome {
     Outcome::Unavailable { retry_after_s: 1 }
 }

@@ -144,14 +144,7 @@ impl Chat {
     }
 
     async fn apply_webhook(&self, hint: &Snapshot) -> Result<()> {
-        if self.apply(hint, &Origin::Webhook).await? == (Applied::Changed { ask: true }) {
-            self.ask_for(&hint.id).await?;
-        }
-        Ok(())
-    }
-
-    async fn ask_for(&self, id: &ConversationId) -> Result<()> {
-        self.enqueue("refresh", id.as_str(), self.now_ms() + COALESCE_MS).await
+        self.apply(hint, &Origin::Webhook).await.map(drop)
     }
 
     pub(super) async fn enqueue(&self, kind: &'static str, subject: &str, due_ms: i64) -> Result<()> {
@@ -249,19 +242,24 @@ impl Chat {
         if self.world.mutation == Mutation::BoundByWordsAlone {
             bind_by_words_alone(&mut plan, &base.rows, snapshot);
         }
+        if plan.ask {
+            tx.enqueue("refresh", snapshot.id.as_str(), self.true_ms(now_ms + COALESCE_MS));
+        }
         if plan.is_empty() && !base.is_new {
             if let Some((whole_at, whole_ms)) = plan.whole {
                 tx.set_whole(&snapshot.id, whole_at, whole_ms).await?;
+            }
+            if plan.ask || plan.whole.is_some() {
                 tx.commit().await?;
             }
-            return Ok(if plan.ask { Applied::Changed { ask: true } } else { Applied::Unchanged });
+            return Ok(if plan.ask { Applied::Changed } else { Applied::Unchanged });
         }
         let changed = self.write_plan(&mut tx, &base, &plan, *origin != Origin::Webhook, now_ms).await?;
         tx.commit().await.inspect_err(|_| self.memory.heads.doubt(&snapshot.id))?;
         if !changed.hidden {
             self.memory.heads.publish(&snapshot.id, Head::from(&changed));
         }
-        Ok(Applied::Changed { ask: plan.ask })
+        Ok(Applied::Changed)
     }
 
     async fn write_plan(

@@ -238,6 +238,10 @@ fn topics_become_events() {
         ),
     ];
     for (topic, item, expected) in cases {
+        if let Event::Refresh(id) | Event::Deleted(id) = &expected {
+            let notification = parsed(&json!({ "topic": topic, "data": { "item": item } })).expect("an envelope");
+            assert_eq!(subject(&notification).as_ref(), Some(id), "{topic} {item}");
+        }
         assert_eq!(notified(topic, item.clone()), expected, "{topic} {item}");
     }
     assert!(matches!(
@@ -263,6 +267,7 @@ fn real_notifications_show_messages_and_nothing_internal() {
         let ignored = ["ping", "noted", "note.created"].iter().any(|word| name.contains(word));
         assert_eq!(event == Event::Ignored, ignored, "{name}");
         let Event::Conversation(seen) = event else { continue };
+        assert_eq!(subject(&notification).as_ref(), Some(&seen.id), "{name}");
         // One captured ticket names its contact by Intercom's id alone.
         assert!(!seen.contacts.is_empty() && (!seen.users.is_empty() || name.contains("pre-2.15")), "{name}");
         let is_ticket = name.contains("ticket.");
