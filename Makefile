@@ -1,4 +1,4 @@
-.PHONY: run web test soak fmt
+.PHONY: run web test soak bench fmt
 
 # The server, a stand-in for Intercom and a demo page, in a debug build: the first start compiles in the least time.
 run: web
@@ -22,6 +22,12 @@ test:
 # The long tests: the same promises as in `make test`, for longer.
 soak:
 	@scripts/soak
+
+# How fast it is: against a bare handler and the Express peer, on this machine alone. Writes README's table and a chart;
+# `make bench CASES="idle start"` only prints these.
+bench:
+	cargo build --release --locked -p awchat -p bench --no-default-features
+	target/release/bench $(CASES)
 
 fmt:
 	cargo fmt --all

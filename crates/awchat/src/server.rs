@@ -79,7 +79,7 @@ impl Default for EdgeSettings {
             body_timeout: Duration::from_secs(9),
             write_timeout: Duration::from_secs(9),
             drain_timeout: Duration::from_secs(20),
-            max_connections: 4096,
+            max_connections: 20_000,
             max_connections_per_address: 64,
             trusted_proxies: Vec::new(),
             draining: Arc::default(),

@@ -1,0 +1,74 @@
+//! `make bench`: starts everything on loopback, compares in turns, and writes what it found into README.md and docs/.
+//!
+//! `bench` runs all cases and writes the table; `bench CASE…` runs these and keeps what came out, and `bench table`
+//! writes the table of what was kept. `BENCH_SECONDS` is how long one turn takes, `BENCH_TURNS` how many there are.
+
+use std::error::Error;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+mod bare;
+mod cases;
+mod fill;
+mod load;
+mod report;
+mod servers;
+
+/// What may go wrong in a bench: anything, and then it ends.
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// How long and how often is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Effort {
+    /// One turn.
+    turn: Duration,
+    /// Turns of each.
+    turns: usize,
+}
+
+impl Effort {
+    fn read() -> Self {
+        let number =
+            |name: &str, usual: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
+        let turns = usize::try_from(number("BENCH_TURNS", 5)).unwrap_or(5);
+        Self { turn: Duration::from_secs(number("BENCH_SECONDS", 4)), turns }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    raise_descriptors();
+    match &arguments[..] {
+        ["bare", answer] => bare::serve(answer).await,
+        ["table"] => report::write(&cases::NAMES),
+        [] => {
+            measure(&cases::NAMES).await?;
+            report::write(&cases::NAMES)
+        }
+        names => measure(names).await,
+    }
+}
+
+/// Runs these cases, prints what comes out, and keeps it.
+async fn measure(names: &[&str]) -> Result<()> {
+    let effort = Effort::read();
+    for name in names {
+        eprintln!("{name} ...");
+        let rows = cases::run(name, effort).await.map_err(|why| format!("{name}: {why}"))?;
+        report::print(&rows);
+        report::keep(name, rows, effort)?;
+    }
+    Ok(())
+}
+
+/// Ten thousand connections are as many open files.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
+        eprintln!("the limit of file descriptors stays as it is");
+    }
+}
