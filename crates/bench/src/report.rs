@@ -122,12 +122,21 @@ pub(crate) fn keep(case: &str, rows: Vec<Row>, effort: Effort) -> Result<()> {
 const BEGIN: &str = "<!-- bench: begin -->";
 const END: &str = "<!-- bench: end -->";
 
+/// Nothing is kept of this case.
+pub(crate) fn forget(case: &str) {
+    // There may have been nothing.
+    let _ = fs::remove_file(place_of(case));
+}
+
 /// The table of what was kept into README.md, between its marks, and the chart into docs/bench.svg.
 pub(crate) fn write(cases: &[&str]) -> Result<()> {
     let mut kept: Vec<Kept> = Vec::new();
+    let mut missing = Vec::new();
     for case in cases {
-        let text = fs::read_to_string(place_of(case)).map_err(|_| format!("{case} has not been run"))?;
-        kept.push(serde_json::from_str(&text)?);
+        match fs::read_to_string(place_of(case)) {
+            Ok(text) => kept.push(serde_json::from_str(&text)?),
+            Err(_) => missing.push(*case),
+        }
     }
     let path = root().join("README.md");
     let readme = fs::read_to_string(&path)?;
@@ -140,7 +149,10 @@ pub(crate) fn write(cases: &[&str]) -> Result<()> {
         .map(|kept| format!("{} turns of {} s each", kept.effort.turns, kept.effort.turn.as_secs()))
         .collect();
     efforts.dedup();
-    let how = format!("{}, at {}, on {}", efforts.join(" or "), commits.join(" and "), machine());
+    let mut how = format!("{}, at {}, on {}", efforts.join(" or "), commits.join(" and "), machine());
+    if !missing.is_empty() {
+        how.push_str(&format!("; not measured: {}", missing.join(", ")));
+    }
     let rows: Vec<Row> = kept.into_iter().flat_map(|kept| kept.rows).collect();
     let mut table = format!("{HEAD}\n");
     rows.iter().for_each(|row| table.push_str(&(row.line() + "\n")));
