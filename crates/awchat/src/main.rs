@@ -172,7 +172,7 @@ async fn back_up(file: &Path) -> Result<(), Failure> {
 
 fn log_as(format: LogFormat) {
     let logs = tracing_subscriber::fmt()
-        .with_env_filter("info")
+        .with_max_level(tracing::Level::INFO)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {

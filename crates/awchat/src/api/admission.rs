@@ -2,15 +2,18 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::Service;
+use tower::layer::layer_fn;
 
 use crate::clock::Clock;
 use crate::error::Error;
@@ -27,7 +30,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let gate = Gate { slots: Arc::new(Semaphore::new(concurrency)), clock };
-    router.layer(middleware::from_fn_with_state(gate, pass))
+    router.layer(layer_fn(move |inner| Limited { inner, gate: gate.clone() }))
 }
 
 #[derive(Clone)]
@@ -42,6 +45,13 @@ struct Gate {
 pub struct Slot(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 
 impl Slot {
+    /// The place of this request, which can give it back.
+    fn given(permit: OwnedSemaphorePermit, request: &mut Request) -> Self {
+        let slot = Self(Arc::new(Mutex::new(Some(permit))));
+        request.extensions_mut().insert(slot.clone());
+        slot
+    }
+
     /// Gives the place back.
     pub fn release(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -63,19 +73,48 @@ impl<S: Send + Sync> FromRequestParts<S> for Slot {
     }
 }
 
-async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let permit = match gate.slots.clone().try_acquire_owned() {
-        Ok(permit) => permit,
-        Err(_) => tokio::select! {
-            Ok(permit) = gate.slots.clone().acquire_owned() => permit,
-            () = gate.clock.sleep(PATIENCE) => return Error::Overloaded { retry_after_s: 1 }.into_response(),
-        },
-    };
-    let slot = Slot(Arc::new(Mutex::new(Some(permit))));
-    request.extensions_mut().insert(slot.clone());
-    let response = next.run(request).await;
-    slot.release();
-    response
+/// Lets in so many at once.
+#[derive(Clone)]
+struct Limited<S> {
+    inner: S,
+    gate: Gate,
+}
+
+impl<S> Service<Request> for Limited<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        if let Ok(permit) = self.gate.slots.clone().try_acquire_owned() {
+            let slot = Slot::given(permit, &mut request);
+            let answer = self.inner.call(request);
+            return Box::pin(async move {
+                let answer = answer.await;
+                slot.release();
+                answer
+            });
+        }
+        let (mut inner, gate) = (self.inner.clone(), self.gate.clone());
+        Box::pin(async move {
+            let permit = tokio::select! {
+                Ok(permit) = gate.slots.clone().acquire_owned() => permit,
+                () = gate.clock.sleep(PATIENCE) => return Ok(Error::Overloaded { retry_after_s: 1 }.into_response()),
+            };
+            let slot = Slot::given(permit, &mut request);
+            let answer = inner.call(request).await;
+            slot.release();
+            answer
+        })
+    }
 }
 
 #[cfg(test)]

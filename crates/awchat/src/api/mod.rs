@@ -36,7 +36,7 @@ pub fn router(app: App) -> Router {
     let api = Router::new()
         .route("/api/conversations", get(conversations::list).post(conversations::start))
         .route("/api/conversations/{id}", get(conversations::get))
-        .route("/api/conversations/{id}/poll", get(conversations::poll))
+        .route(respond::POLL, get(conversations::poll))
         .route("/api/conversations/{id}/read", post(conversations::read))
         .route("/api/conversations/{id}/close", post(conversations::close))
         .route("/api/conversations/{id}/reply", post(conversations::reply))

@@ -1,17 +1,23 @@
-//! The outermost layers: request id, one shape for every error, headers, one log line.
+//! The outermost layers: request id, one shape for every error, headers, one log line (but for an answered poll).
 
 use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use futures_util::future::{CatchUnwind, Either, Map, ready};
 use serde::Serialize;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::Service;
+use tower::layer::layer_fn;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 
@@ -26,6 +32,9 @@ const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The route of polls.
+pub(super) const POLL: &str = "/api/conversations/{id}/poll";
 
 const MAX_URI_BYTES: usize = 4096;
 const MAX_HEADERS: usize = 64;
@@ -44,10 +53,6 @@ pub struct Settings {
     pub requests: Arc<Requests>,
 }
 
-/// The id of a request: a request extension, so that a handler can log it.
-#[derive(Clone, Debug)]
-pub struct RequestId(pub Arc<str>);
-
 /// Carries the limiter's decision from the extractor to the answer's headers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally(Arc<OnceLock<Decision>>);
@@ -59,29 +64,61 @@ impl Tally {
     }
 }
 
-#[derive(Clone)]
 struct Frame {
     policy: HeaderValue,
     clock: Clock,
     requests: Arc<Requests>,
 }
 
-/// Puts the layers around `router`: call it last, so that every answer passes through them.
+/// Puts the layers around `router`: call it last, so that every answer passes through them. They are one service of
+/// named parts: axum's functions as layers would clone and box all below them for each request, twice.
 pub fn layers<S>(router: Router<S>, settings: &Settings) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
     let policy = HeaderValue::from_str(&settings.rate_limit_policy);
     let policy = policy.unwrap_or_else(|_| HeaderValue::from_static(""));
-    let frame = Frame { policy, clock: settings.clock.clone(), requests: settings.requests.clone() };
-    let router = router.layer(CatchPanicLayer::custom(panicked));
-    let router = if settings.cors_origins.is_empty() { router } else { router.layer(cors(&settings.cors_origins)) };
-    router.layer(middleware::from_fn_with_state(frame, answer))
+    let frame = Arc::new(Frame { policy, clock: settings.clock.clone(), requests: settings.requests.clone() });
+    let caught = layer_fn(|inner| Caught { inner });
+    match &settings.cors_origins[..] {
+        [] => router.layer((layer_fn(move |inner| Framed { inner, frame: frame.clone() }), caught)),
+        origins => {
+            let framed = layer_fn(move |inner| Framed { inner, frame: frame.clone() });
+            router.layer((framed, cors(origins), caught))
+        }
+    }
+}
+
+/// Makes a handler's panic an answer.
+#[derive(Clone)]
+struct Caught<S> {
+    inner: S,
+}
+
+type Outcome = Result<Response, Infallible>;
+type Thrown = Box<dyn Any + Send>;
+
+impl<S> Service<Request> for Caught<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Map<CatchUnwind<AssertUnwindSafe<S::Future>>, fn(Result<Outcome, Thrown>) -> Outcome>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        // What a handler had in hand is dropped with its future, so nothing half done is seen again.
+        AssertUnwindSafe(self.inner.call(request)).catch_unwind().map(unless_panicked)
+    }
 }
 
 /// The panic's message may hold anything: it goes to standard error by the panic hook, and nowhere else.
-fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
-    Error::internal("a handler panicked").into_response()
+fn unless_panicked(end: Result<Outcome, Thrown>) -> Outcome {
+    end.unwrap_or_else(|_| Ok(Error::internal("a handler panicked").into_response()))
 }
 
 fn cors(origins: &[String]) -> CorsLayer {
@@ -110,36 +147,77 @@ fn cors(origins: &[String]) -> CorsLayer {
         .max_age(Duration::from_secs(7200))
 }
 
-async fn answer(State(frame): State<Frame>, mut request: Request, next: Next) -> Response {
-    let started_ms = frame.clock.now_ms();
-    let id: Arc<str> = id::random().into();
-    let method = request.method().clone();
-    let is_api = request.uri().path().starts_with("/api/");
-    // The template, never the path: ids stay out of the log.
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let tally = Tally::default();
-    request.extensions_mut().insert(tally.clone());
-    request.extensions_mut().insert(RequestId(id.clone()));
+/// Gives every answer what all have.
+#[derive(Clone)]
+struct Framed<S> {
+    inner: S,
+    frame: Arc<Frame>,
+}
 
-    let span = tracing::error_span!("request", id = &*id);
-    let mut response = match too_large(request.uri(), request.headers()) {
-        Some(refusal) => refusal,
-        None => next.run(request).instrument(span).await,
-    };
-    one_shape(&mut response, &id);
-    add_headers(&mut response, &id, is_api);
-    if let Some(decision) = tally.0.get() {
-        add_rate_limit(response.headers_mut(), decision, &frame.policy);
+impl<S> Service<Request> for Framed<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
     }
-    if method == Method::HEAD {
-        *response.body_mut() = Body::empty();
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let frame = self.frame.clone();
+        let asked = Asked {
+            started_ms: frame.clock.now_ms(),
+            id: id::random(),
+            method: request.method().clone(),
+            is_api: request.uri().path().starts_with("/api/"),
+            // The template, never the path: ids stay out of the log.
+            route: request.extensions().get::<MatchedPath>().cloned(),
+            tally: Tally::default(),
+        };
+        request.extensions_mut().insert(asked.tally.clone());
+        let span = tracing::error_span!("request", id = &*asked.id);
+        let answer = match too_large(request.uri(), request.headers()) {
+            Some(refusal) => Either::Left(ready(Ok(refusal))),
+            None => Either::Right(self.inner.call(request).instrument(span)),
+        };
+        Box::pin(async move { Ok(asked.framed(answer.await?, &frame)) })
     }
-    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
-    let ms = frame.clock.now_ms() - started_ms;
-    let status = response.status().as_u16();
-    frame.requests.count(known(&method), route, status, ms);
-    tracing::info!(method = known(&method), route, status, ms, request_id = &*id, "request");
-    response
+}
+
+/// What is known of a request when its answer is made.
+struct Asked {
+    started_ms: i64,
+    id: String,
+    method: Method,
+    is_api: bool,
+    route: Option<MatchedPath>,
+    tally: Tally,
+}
+
+impl Asked {
+    fn framed(self, mut response: Response, frame: &Frame) -> Response {
+        one_shape(&mut response, &self.id);
+        add_headers(&mut response, &self.id, self.is_api);
+        if let Some(decision) = self.tally.0.get() {
+            add_rate_limit(response.headers_mut(), decision, &frame.policy);
+        }
+        if self.method == Method::HEAD {
+            *response.body_mut() = Body::empty();
+        }
+        let (method, route) = (known(&self.method), self.route.as_ref().map_or("(none)", MatchedPath::as_str));
+        let ms = frame.clock.now_ms() - self.started_ms;
+        let status = response.status().as_u16();
+        frame.requests.count(method, route, status, ms);
+        // Of polls there are more than of all else together: those that are answered are counted, and leave no line.
+        if !(route == POLL && status == 200) {
+            tracing::info!(method, route, status, ms, request_id = self.id, "request");
+        }
+        response
+    }
 }
 
 /// A method's name for the log. HTTP lets clients make up others, as long and as telling as they like.

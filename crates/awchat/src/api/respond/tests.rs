@@ -19,6 +19,13 @@ fn app(cors_origins: &[&str]) -> Router {
         .route("/api/ok", get(async || "fine"))
         .route("/api/own", get(async || ([(header::CACHE_CONTROL, "private, max-age=60")], "fine")))
         .route("/api/things/{id}", get(async || "fine"))
+        .route(
+            POLL,
+            get(async |path: axum::extract::RawPathParams| match path.iter().next() {
+                Some((_, "1")) => Ok("fine"),
+                _ => Err(Error::NotFound),
+            }),
+        )
         .route("/api/post", post(async || "fine"))
         .route("/api/internal", get(async || Error::internal("canary-cause")))
         .route("/api/panic", get(async || -> &'static str { panic!("canary-panic") }))
@@ -187,6 +194,22 @@ impl std::io::Write for Log {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+#[tokio::test]
+async fn a_poll_leaves_a_line_if_it_fails() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    let app = app(&[]);
+    let guard = tracing::subscriber::set_default(subscriber);
+    let answered = ask(&app, "GET", "/api/conversations/1/poll").await;
+    let refused = ask(&app, "GET", "/api/conversations/2/poll").await;
+    drop(guard);
+    assert_eq!((answered.status, refused.status), (200, 404));
+    let text = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("UTF-8");
+    let line: Value = serde_json::from_str(&text).expect("one line");
+    assert_eq!(line["fields"]["status"], 404);
 }
 
 #[tokio::test]
