@@ -27,7 +27,8 @@ fuzz_target!(|text: &str| {
         assert_eq!((id, t), (ID, good.as_str()), "nobody signed this");
     }
     // The genuine one, changed as the text says.
-    let changed: Vec<u8> = good.bytes().zip(text.bytes().chain(std::iter::repeat(0))).map(|(own, by)| own ^ (by % 128)).collect();
+    let changed: Vec<u8> =
+        good.bytes().zip(text.bytes().chain(std::iter::repeat(0))).map(|(own, by)| own ^ (by % 128)).collect();
     if let Ok(changed) = std::str::from_utf8(&changed) {
         assert_eq!(links.verify(ID, changed, NOW_S).is_some(), changed == good, "{changed}");
     }
