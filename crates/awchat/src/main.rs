@@ -116,7 +116,9 @@ fn run(command: Command) -> Result<(), Failure> {
 
 async fn serve(config: Config) -> Result<(), Failure> {
     log_as(config.log_format);
-    raise_descriptors();
+    if let Err(limit) = server::raise_descriptors() {
+        tracing::warn!(limit, "the limit of file descriptors stays as it is");
+    }
     let listener = TcpListener::bind(config.listen_addr).await?;
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     let metrics = match config.metrics_addr {
@@ -132,17 +134,6 @@ async fn serve(config: Config) -> Result<(), Failure> {
     };
     tokio::join!(server::run(listener, app.clone(), told.clone(), UNREADY), measuring);
     Ok(())
-}
-
-/// As many connections as the system lets us have: each needs a file descriptor, and the usual limit is for programs that
-/// use `select`.
-fn raise_descriptors() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let most = rustix::process::Rlimit { current: limit.maximum, ..limit };
-    if setrlimit(Resource::Nofile, most).is_err() {
-        tracing::warn!(limit = limit.current, "the limit of file descriptors stays as it is");
-    }
 }
 
 fn print_token(sub: &str, lifetime: u32) -> Result<(), Failure> {

@@ -327,5 +327,16 @@ impl Drop for Seat {
     }
 }
 
+/// As many connections as the system lets us have: each needs a file descriptor, and the usual limit is for programs that
+/// use `select`.
+///
+/// # Errors
+/// The limit that stays as it is, where the system does not raise it.
+pub fn raise_descriptors() -> Result<(), Option<u64>> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).map_err(|_| limit.current)
+}
+
 #[cfg(test)]
 mod tests;

@@ -40,7 +40,9 @@ impl Effort {
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    raise_descriptors();
+    if awchat::server::raise_descriptors().is_err() {
+        eprintln!("the limit of file descriptors stays as it is");
+    }
     match &arguments[..] {
         ["bare", answer] => bare::serve(answer).await,
         ["table"] => report::write(&cases::NAMES),
@@ -72,13 +74,4 @@ async fn measure(names: &[&str]) -> Result<()> {
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", ")).into()) }
-}
-
-/// Ten thousand connections are as many open files.
-fn raise_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
-        eprintln!("the limit of file descriptors stays as it is");
-    }
 }
