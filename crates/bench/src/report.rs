@@ -189,7 +189,7 @@ fn chart(rows: &[Row]) -> String {
     let height = 40 + bars.len() * 34;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{height}\" font-family=\"sans-serif\" \
-         font-size=\"13\">\n<rect width=\"720\" height=\"{height}\" fill=\"#fff\"/>\n\
+         font-size=\"13\">\n<title>Idle polls per second</title>\n<rect width=\"720\" height=\"{height}\" fill=\"#fff\"/>\n\
          <text x=\"16\" y=\"24\" font-weight=\"bold\">Idle polls per second</text>\n"
     );
     for (at, row) in bars.iter().enumerate() {
