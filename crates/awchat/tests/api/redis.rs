@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::flush;
 use crate::database::postgres;
 use crate::harness::{self, Answer, Settings, World, bodies, p99};
+use crate::nodes::count;
+use crate::push::has_phone;
 
 /// How soon a message that is stored is seen at every node, where Redis is there.
 const SOON: Duration = Duration::from_millis(50);
@@ -55,7 +57,7 @@ impl Cluster {
         };
         let wire = Wire::to(redis.strip_prefix("redis://").expect("an address without a password")).await;
         let settings: Vec<_> = settings.iter().copied().chain([("REDIS_URL", wire.url.as_str())]).collect();
-        let world = World::begin(&settings, true).await;
+        let world = World::with_phones(&settings, true).await;
         let nodes = join_all((0..others).map(|_| Node::beside(&world, &wire.url))).await;
         let cluster = Self { world, nodes, wire };
         cluster.in_touch().await;
@@ -465,6 +467,45 @@ async fn what_is_read_or_gone_or_erased_at_one_node_is_so_at_the_other() {
         cluster.world.user(&user).bearing(&token).call("DELETE", "/api/me", None).await.expect(204);
         within(Duration::from_secs(4), async || status().await == 401).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_at_one_node_is_not_told_by_another() {
+    let Some(cluster) = Cluster::begin(1, &[]).await else { return };
+    // At the world's own server nobody ever polls.
+    let chat = cluster.world.user("ada").opens("Hello").await;
+    let begun = cluster.nodes[0].gets("ada", &format!("/api/conversations/{chat}/poll?since=0")).await.expect(200);
+    let mut since = begun["latestTimestamp"].as_i64().expect("a position");
+    has_phone(&cluster.world.user("ada"), "fcm:one", "en").await;
+    let told = || cluster.world.sandbox.phones().sent_to("fcm:one").len();
+    // The world's own server alone has a worker, and tells devices.
+    for n in 0..3 {
+        (_, since) = poll_elsewhere(&cluster, &chat, since, &format!("word {n}")).await;
+    }
+    within(Duration::from_secs(20), async || count(&cluster.world.app, "select count(*) from notice").await == 0).await;
+    assert_eq!(told(), 0, "they were shown");
+    cluster.wire.set(Way::Cut);
+    within(Duration::from_secs(10), async || cluster.world.app.shared.is_up() == Some(false)).await;
+    let (began, _) = poll_elsewhere(&cluster, &chat, since, "and without Redis").await;
+    within(Duration::from_secs(20), async || told() == 1).await;
+    println!(
+        "3 messages shown by polls at another node: no push; without Redis one, after {} ms",
+        began.elapsed().as_millis()
+    );
+}
+
+/// An operator's message while the user's long poll waits at another node, which shows it; when it was shown, and its
+/// position.
+async fn poll_elsewhere(cluster: &Cluster, chat: &str, since: i64, text: &str) -> (Instant, i64) {
+    let path = format!("/api/conversations/{chat}/poll?since={since}&wait=20");
+    let operator = async {
+        sleep(Duration::from_millis(300)).await;
+        cluster.world.operator().replies(chat, text).await;
+    };
+    let (shown, _) = tokio::join!(cluster.nodes[0].gets("ada", &path), operator);
+    let shown = shown.expect(200);
+    assert_eq!(bodies(&shown), [text]);
+    (Instant::now(), shown["latestTimestamp"].as_i64().expect("a position"))
 }
 
 async fn within(patience: Duration, mut holds: impl AsyncFnMut() -> bool) {
