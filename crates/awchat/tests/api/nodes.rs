@@ -294,14 +294,14 @@ async fn the_same_request_at_two_nodes_at_once_is_one_message_and_both_hear_of_i
         // Nobody's row is there before all have asked.
         let mut nobody = AnyConnection::connect(nodes[0].config.database_url.expose()).await.expect("a connection");
         let mut held = nobody.begin().await.expect("a transaction");
-        held.execute("update contact set created_ms = created_ms where user_id = 'ada'").await.expect("held");
+        held.execute("lock table outbound in share mode").await.expect("held");
         let asking = at_once(&nodes, 6, |app, _| {
             let (chat, key) = (chat.clone(), key.map(str::to_owned));
             let content = (Some(format!("with {key:?}")), Vec::new());
             async move { app.chat.reply(ada(), Profile::default(), chat, content, key).await }
         });
-        let waits =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let waits = "select count(*) from pg_stat_activity where datname = current_database()
+            and wait_event_type = 'Lock' and query like 'insert into outbound%'";
         let let_go = async {
             while count(&nodes[0], waits).await < 2 {
                 tokio::task::yield_now().await;
