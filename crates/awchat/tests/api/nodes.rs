@@ -371,7 +371,13 @@ async fn journalled(app: &App, user: &UserId) -> Tx {
         created_ms: 0,
         id,
     };
-    let mut tx = app.store.begin().await.expect("a transaction");
+    let mut tx = loop {
+        match app.store.begin().await {
+            // There are more senders than connections.
+            Err(Error::Overloaded { .. }) => {}
+            begun => break begun.expect("a transaction"),
+        }
+    };
     assert!(tx.insert_outbound(&row).await.expect("stored"));
     tx
 }
