@@ -142,9 +142,14 @@ impl Authenticator {
     /// As [`Authenticator::verify`].
     pub async fn verify_token(&self, token: &str) -> Result<User> {
         let fingerprint = fingerprint(token);
-        if let Some(user) = self.known(&fingerprint) {
-            return Ok(user);
+        match self.known(&fingerprint) {
+            Some(user) => Ok(user),
+            // In a box: it would take its room in every request while it is answered.
+            None => Box::pin(self.verify_anew(token, fingerprint)).await,
         }
+    }
+
+    async fn verify_anew(&self, token: &str, fingerprint: [u8; 32]) -> Result<User> {
         let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if !token.bytes().all(part) {
             return Err(Error::Unauthorized("token malformed"));

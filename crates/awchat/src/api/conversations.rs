@@ -119,7 +119,7 @@ pub(super) async fn poll(
     let poll = tokio::select! {
         poll = app.chat.poll(&user.id, &id, since, wait) => poll?,
         // Nobody waits for a server that is going.
-        () = app.draining.cancelled() => app.chat.poll(&user.id, &id, since, Duration::ZERO).await?,
+        () = app.draining.cancelled() => Box::pin(app.chat.poll(&user.id, &id, since, Duration::ZERO)).await?,
     };
     Ok(([AW_POLL], axum::Json(poll)))
 }

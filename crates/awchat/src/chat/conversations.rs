@@ -279,7 +279,8 @@ impl Chat {
             place.shown(head.position, self.clock.now_ms());
             return Ok(Poll::of(&head, Vec::new()));
         }
-        let messages = self.all_shown(self.store.messages_since(user, id, since, head.position).await?);
+        let messages = Box::pin(self.store.messages_since(user, id, since, head.position)).await?;
+        let messages = self.all_shown(messages);
         place.shown(head.position, self.clock.now_ms());
         drop(looking);
         Ok(Poll::of(&head, messages))
@@ -295,7 +296,8 @@ impl Chat {
             _ => {}
         }
         let as_of = self.trust.as_of(self.clock.now_ms());
-        match self.owned(user, id).await {
+        // In a box, as all that a poll rarely does: it would take its room in each poll that waits.
+        match Box::pin(self.owned(user, id)).await {
             Ok(conversation) => Ok(place.confirm(Head::from(&conversation), as_of)),
             Err(error) => {
                 if matches!(error, Error::NotFound) && place.head().is_some_and(|head| head.user == *user) {
