@@ -23,8 +23,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub(super) async fn stream(State(app): State<App>, user: User, headers: HeaderMap) -> Result<Response> {
     let listener = app.chat.listen(&user.id)?;
     let cursor = headers.get(LAST_EVENT_ID).and_then(|id| Cursor::parse(id.to_str().ok()?));
-    // Of the head, the token alone is kept.
-    let token = headers.get(header::AUTHORIZATION).cloned();
+    // Of the head, the token alone is kept: copied, for a part of the head holds the whole buffer that it was read into.
+    let token = headers.get(header::AUTHORIZATION).and_then(|token| HeaderValue::from_bytes(token.as_bytes()).ok());
     let token = token.into_iter().map(|token| (header::AUTHORIZATION, token)).collect();
     let told_ms = app.clock.now_ms();
     let open = Open { app, user, token, listener, cursor, is_new: true, told_ms };
@@ -91,7 +91,8 @@ impl Open {
                 Err(Error::Unauthorized(_)) => return Ok(Err(End::Token)),
                 Err(error) => return Err(error),
             }
-            if let Some(news) = self.app.chat.next_news(&self.user.id, &mut self.cursor).await? {
+            let news = Box::pin(self.app.chat.next_news(&self.user.id, &mut self.cursor)).await?;
+            if let Some(news) = news {
                 return self.told(&news).map(Ok);
             }
             if std::mem::take(&mut self.is_new) {

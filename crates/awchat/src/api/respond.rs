@@ -19,13 +19,14 @@ use serde::Serialize;
 use tower::Service;
 use tower::layer::layer_fn;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorBody};
 use crate::id;
 use crate::limits::Decision;
 use crate::metrics::Requests;
+use crate::traces;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
@@ -76,8 +77,7 @@ pub fn layers<S>(router: Router<S>, settings: &Settings) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let policy = HeaderValue::from_str(&settings.rate_limit_policy);
-    let policy = policy.unwrap_or_else(|_| HeaderValue::from_static(""));
+    let policy = policy(&settings.rate_limit_policy);
     let frame = Arc::new(Frame { policy, clock: settings.clock.clone(), requests: settings.requests.clone() });
     let caught = layer_fn(|inner| Caught { inner });
     match &settings.cors_origins[..] {
@@ -87,6 +87,11 @@ where
             router.layer((framed, cors(origins), caught))
         }
     }
+}
+
+/// `RateLimit-Policy` of all answers.
+pub(super) fn policy(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Makes a handler's panic an answer.
@@ -169,20 +174,22 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let frame = self.frame.clone();
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        let traceparent = || request.headers().get(traces::TRACEPARENT)?.to_str().ok();
         let asked = Asked {
+            traced: traces::request(known(request.method()), route_of(&route), traceparent),
             started_ms: frame.clock.now_ms(),
             id: id::random(),
             method: request.method().clone(),
             is_api: request.uri().path().starts_with("/api/"),
-            // The template, never the path: ids stay out of the log.
-            route: request.extensions().get::<MatchedPath>().cloned(),
+            route,
             tally: Tally::default(),
         };
         request.extensions_mut().insert(asked.tally.clone());
         let span = tracing::error_span!("request", id = &*asked.id);
         let answer = match too_large(request.uri(), request.headers()) {
             Some(refusal) => Either::Left(ready(Ok(refusal))),
-            None => Either::Right(self.inner.call(request).instrument(span)),
+            None => Either::Right(self.inner.call(request).instrument(span).instrument(asked.traced.clone())),
         };
         Box::pin(async move { Ok(asked.framed(answer.await?, &frame)) })
     }
@@ -196,22 +203,32 @@ struct Asked {
     is_api: bool,
     route: Option<MatchedPath>,
     tally: Tally,
+    traced: Span,
+}
+
+/// The template, never the path: ids stay out of logs and traces.
+fn route_of(route: &Option<MatchedPath>) -> &str {
+    route.as_ref().map_or("(none)", MatchedPath::as_str)
 }
 
 impl Asked {
     fn framed(self, mut response: Response, frame: &Frame) -> Response {
         one_shape(&mut response, &self.id);
-        add_headers(&mut response, &self.id, self.is_api);
+        if self.is_api && response.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        add_headers(response.headers_mut(), &self.id, self.is_api);
         if let Some(decision) = self.tally.0.get() {
             add_rate_limit(response.headers_mut(), decision, &frame.policy);
         }
         if self.method == Method::HEAD {
             *response.body_mut() = Body::empty();
         }
-        let (method, route) = (known(&self.method), self.route.as_ref().map_or("(none)", MatchedPath::as_str));
+        let (method, route) = (known(&self.method), route_of(&self.route));
         let ms = frame.clock.now_ms() - self.started_ms;
         let status = response.status().as_u16();
         frame.requests.count(method, route, status, ms);
+        traces::ended(&self.traced, Some(status), status >= 500);
         // Of polls there are more than of all else together: those that are answered are counted, and leave no line.
         if !(route == POLL && status == 200) {
             tracing::info!(method, route, status, ms, request_id = self.id, "request");
@@ -235,7 +252,7 @@ fn known(method: &Method) -> &'static str {
 }
 
 /// The head's limits. hyper's own are wider (see `server`), because its refusals have no body.
-fn too_large(uri: &Uri, headers: &HeaderMap) -> Option<Response> {
+pub(super) fn too_large(uri: &Uri, headers: &HeaderMap) -> Option<Response> {
     let refusal = |status: StatusCode, message: String| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
@@ -317,22 +334,19 @@ fn translated(status: StatusCode) -> (StatusCode, ErrorBody) {
     (StatusCode::INTERNAL_SERVER_ERROR, body)
 }
 
-fn add_headers(response: &mut Response, id: &str, is_api: bool) {
-    let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
-    let headers = response.headers_mut();
+/// What every answer has.
+pub(super) fn add_headers(headers: &mut HeaderMap, id: &str, is_api: bool) {
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(X_REQUEST_ID, id);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_api {
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        if unauthorized {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
     }
 }
 
-fn add_rate_limit(headers: &mut HeaderMap, decision: &Decision, policy: &HeaderValue) {
+/// What a user's request left of the limit.
+pub(super) fn add_rate_limit(headers: &mut HeaderMap, decision: &Decision, policy: &HeaderValue) {
     headers.insert(RATELIMIT_LIMIT, HeaderValue::from(decision.limit));
     headers.insert(RATELIMIT_REMAINING, HeaderValue::from(decision.remaining));
     headers.insert(RATELIMIT_RESET, HeaderValue::from(decision.reset_s));

@@ -15,6 +15,7 @@ use super::{Chat, view};
 use crate::error::{Error, Result};
 use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
+use crate::store::Tx;
 use crate::store::outbound::{Journal, Kind, Outbound, Told};
 
 mod recovery;
@@ -134,11 +135,13 @@ impl Chat {
                 if !self.requests.take_on(identity, &row.id, false) {
                     return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
                 }
-                let mut tx = self.store.begin().await?;
+                let mut tx = self.store.begin_shared().await?;
                 if !tx.insert_outbound(&row).await? {
+                    tx.withdraw().await?;
                     return Ok(None);
                 }
                 if !attach(&mut tx, &row).await? {
+                    tx.withdraw().await?;
                     return Ok(Some(Outcome::NoSuchFile));
                 }
                 tx.commit().await?;
@@ -258,7 +261,16 @@ impl Chat {
     /// Begins another attempt durably, unless the row has gone on since it was `seen`: found by a webhook, or taken on
     /// by another node.
     async fn begin_again(&self, seen: &Outbound, asked: bool) -> Result<Begun> {
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.store.begin_shared().await?;
+        let begun = self.begin_in(&mut tx, seen, asked).await;
+        match begun {
+            Ok(Begun::Attempt(_)) => tx.commit().await?,
+            _ => tx.withdraw().await?,
+        }
+        begun
+    }
+
+    async fn begin_in(&self, tx: &mut Tx, seen: &Outbound, asked: bool) -> Result<Begun> {
         let row = tx.outbound(&seen.id).await?.ok_or(Error::NotFound)?;
         let Some(next) = journal::again(seen, row.clone(), asked, self.clock.now_ms()) else {
             return Ok(Begun::Not(row));
@@ -266,11 +278,7 @@ impl Chat {
         if !tx.resume_outbound(&next).await? {
             return Ok(Begun::Not(row));
         }
-        if !attach(&mut tx, &next).await? {
-            return Ok(Begun::WithoutFiles);
-        }
-        tx.commit().await?;
-        Ok(Begun::Attempt(next))
+        Ok(if attach(tx, &next).await? { Begun::Attempt(next) } else { Begun::WithoutFiles })
     }
 
     /// Sends a row that is durably `sending`, and makes its end durable, unless it was certainly not applied.
@@ -381,8 +389,11 @@ impl Chat {
 
     /// Takes a row on durably, unless it has been found at Intercom meanwhile; the row as it is then.
     async fn advance(&self, id: &str, step: impl FnOnce(Outbound) -> Outbound + Send) -> Result<Outbound> {
-        let mut tx = self.store.begin().await?;
-        let row = tx.outbound(id).await?.ok_or(Error::NotFound)?;
+        let mut tx = self.store.begin_shared().await?;
+        let Some(row) = tx.outbound(id).await? else {
+            tx.withdraw().await?;
+            return Err(Error::NotFound);
+        };
         let next = if row.state == Journal::Sent { row.clone() } else { step(row.clone()) };
         if next != row {
             tx.update_outbound(&next).await?;
@@ -395,6 +406,8 @@ impl Chat {
                 tx.enqueue("settle", id, "{}", now_ms + journal::LOOK_MS, now_ms).await?;
             }
             tx.commit().await?;
+        } else {
+            tx.withdraw().await?;
         }
         Ok(next)
     }

@@ -92,6 +92,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("ADMIN_TOKEN", None, "opens the read-only page /admin; 16 bytes or more"),
     setting("PUSH_PREVIEW", Some("off"), "on: a push carries the message's text"),
     setting("LOG_FORMAT", Some("pretty"), "pretty or json"),
+    setting("OTEL_EXPORTER_OTLP_ENDPOINT", None, "base URL of a collector that takes OTLP over HTTP; unset: no traces"),
+    setting("OTEL_SERVICE_NAME", Some("awchat"), "the name that traces carry"),
+    setting(
+        "OTEL_TRACES_SAMPLER",
+        Some("parentbased_always_on"),
+        "what is traced: always_on, always_off or traceidratio, or parentbased_ and one of these, where callers decide first",
+    ),
+    setting("OTEL_TRACES_SAMPLER_ARG", Some("1"), "the share that traceidratio traces, 0 to 1"),
 ];
 
 /// The settings with their defaults, for `awchat serve --help`.
@@ -129,8 +137,20 @@ mod tests {
     }
 
     /// What pages and files for operators name that is somebody else's.
-    const FOREIGN: [&str; 8] =
-        ["AWS_", "POSTGRES_", "ROOT_", "REDIS_PASSWORD", "S3_SECRET_KEY", "AF_", "METHOD_", "SESSION_JWT_SECRET"];
+    const FOREIGN: [&str; 11] = [
+        "AWS_",
+        "POSTGRES_",
+        "ROOT_",
+        "REDIS_PASSWORD",
+        "S3_SECRET_KEY",
+        "AF_",
+        "METHOD_",
+        "SESSION_JWT_SECRET",
+        // OpenTelemetry's own, which its library reads.
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_BSP_",
+    ];
 
     /// Words of capitals with an underscore: what a setting's name looks like.
     fn names(text: &str) -> impl Iterator<Item = &str> {

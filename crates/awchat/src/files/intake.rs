@@ -1,10 +1,11 @@
 //! An upload's way in: to a file as it arrives, checked, cleaned, kept.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::Files;
 use super::check::{self, Kind, Refusal};
@@ -12,17 +13,36 @@ use super::storage::{Incoming, Key};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 
-/// What is written at once.
+/// What is written at once, hashed on the way, on a thread that may wait for the disk.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A file that is arriving; dropped, it leaves nothing.
 #[derive(Debug)]
 pub struct Arriving {
     file: Incoming,
-    writer: tokio::fs::File,
-    digest: Sha256,
+    /// What was taken and is not written yet, and how many bytes.
+    taken: (Vec<Bytes>, usize),
+    /// Writes what was taken before.
+    writing: JoinHandle<io::Result<Written>>,
     len: u64,
     max_bytes: u64,
+}
+
+/// What was written of a file.
+#[derive(Debug)]
+struct Written {
+    file: File,
+    digest: Sha256,
+}
+
+impl Written {
+    fn and(mut self, pieces: &[Bytes]) -> io::Result<Self> {
+        for piece in pieces {
+            self.digest.update(piece);
+            self.file.write_all(piece)?;
+        }
+        Ok(self)
+    }
 }
 
 /// A file that is kept, and has no row yet.
@@ -70,8 +90,17 @@ impl Arriving {
         if self.len > self.max_bytes {
             return Err(too_large(self.max_bytes));
         }
-        self.digest.update(&bytes);
-        self.writer.write_all(&bytes).await.map_err(Error::internal)
+        self.taken.1 += bytes.len();
+        self.taken.0.push(bytes);
+        if self.taken.1 < BUFFER_BYTES { Ok(()) } else { self.write().await }
+    }
+
+    /// Begins to write what was taken, once all before it is written: meanwhile more may arrive.
+    async fn write(&mut self) -> Result<()> {
+        let written = (&mut self.writing).await.map_err(Error::internal)?.map_err(Error::internal)?;
+        let (pieces, _) = std::mem::take(&mut self.taken);
+        self.writing = spawn_blocking(move || written.and(&pieces));
+        Ok(())
     }
 }
 
@@ -87,23 +116,23 @@ impl Files {
     /// When there is no room for it.
     pub fn begin(&self, max_bytes: u64) -> Result<Arriving> {
         let file = self.storage().incoming().map_err(Error::internal)?;
-        let mut writer = tokio::fs::File::from_std(file.writer().map_err(Error::internal)?);
-        writer.set_max_buf_size(BUFFER_BYTES);
-        Ok(Arriving { file, writer, digest: Sha256::new(), len: 0, max_bytes })
+        let nothing = Written { file: file.writer().map_err(Error::internal)?, digest: Sha256::new() };
+        let writing = spawn_blocking(move || Ok(nothing));
+        Ok(Arriving { file, taken: (Vec::new(), 0), writing, len: 0, max_bytes })
     }
 
     /// Checks a file that has arrived whole, cleans it and keeps it. A row must follow.
     ///
     /// # Errors
     /// `Validation` names the rule that it breaks.
-    pub async fn keep(&self, arrived: Arriving, owner: &UserId) -> Result<Kept> {
-        let Arriving { file, mut writer, digest, len, .. } = arrived;
-        writer.flush().await.map_err(Error::internal)?;
-        drop(writer);
-        let arrived_sha256 = hex::encode(digest.finalize());
+    pub async fn keep(&self, mut arrived: Arriving, owner: &UserId) -> Result<Kept> {
+        arrived.write().await?;
+        let Arriving { file, writing, len, .. } = arrived;
+        let written = writing.await.map_err(Error::internal)?.map_err(Error::internal)?;
+        let arrived_sha256 = hex::encode(written.digest.finalize());
         let files = self.clone();
         let told = arrived_sha256.clone();
-        let cleaned = tokio::task::spawn_blocking(move || files.cleaned(file, len, told));
+        let cleaned = spawn_blocking(move || files.cleaned(file, len, told));
         let Cleaned { file, kind, size, len, sha256 } =
             cleaned.await.map_err(Error::internal)?.map_err(|refusal| match refusal {
                 Refusal::Rule(rule) => Error::Validation(format!("file: {rule}")),

@@ -325,3 +325,33 @@ async fn shutdown_cuts_off_what_takes_too_long() {
     timeout(Duration::from_millis(400), server.serving).await.expect("it returns").expect("without a panic");
     assert_eq!(rest(&mut busy).await, "");
 }
+
+#[tokio::test]
+async fn a_request_whose_client_hangs_up_is_given_up() {
+    let (began, mut is_at_work) = tokio::sync::mpsc::channel::<tokio::sync::oneshot::Receiver<()>>(1);
+    let waiting = async move || {
+        let (held, dropped) = tokio::sync::oneshot::channel::<()>();
+        let _ = began.send(dropped).await;
+        std::future::pending::<()>().await;
+        drop(held);
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    // No deadline ends it.
+    let router = Router::new().route("/wait", get(waiting));
+    let serving = tokio::spawn(serve(listener, router, EdgeSettings::default(), CancellationToken::new()));
+    for leaves in [true, false] {
+        let mut socket = TcpStream::connect(address).await.expect("the server listens");
+        socket.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        let given_up = is_at_work.recv().await.expect("the handler begins");
+        if leaves {
+            drop(socket);
+            timeout(Duration::from_secs(5), given_up).await.expect("noticed").expect_err("dropped, not ended");
+        } else {
+            // What is sent ahead is no hanging up.
+            socket.write_all(HEALTH.as_bytes()).await.expect("sent");
+            timeout(Duration::from_millis(300), given_up).await.expect_err("still at work");
+        }
+    }
+    serving.abort();
+}

@@ -113,7 +113,7 @@ impl Shared {
         let mut take = redis.bucket.key(key);
         take.arg(cost_us).arg(window_us);
         let take = &take;
-        redis.link.call(|mut connection| async move { take.invoke_async(&mut connection).await }).await
+        Box::pin(redis.link.call(|mut connection| async move { take.invoke_async(&mut connection).await })).await
     }
 
     /// How many nodes there are, as far as this one has heard.

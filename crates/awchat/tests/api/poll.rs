@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use awchat::api::idle::Idle;
+use axum::http::Request;
+use axum::http::request::Parts;
 use sandbox::{Fault, Kind};
 use serde_json::{Value, json};
 
-use crate::harness::{World, bodies, live, world};
+use crate::harness::{Answer, World, bodies, live, world};
 
 #[tokio::test]
 async fn a_poll_has_the_references_fields() {
@@ -37,6 +40,75 @@ async fn a_poll_has_the_references_fields() {
         let path = format!("/api/conversations/{chat}/poll?{bad}");
         ada.get(&path).await.expect_error(400, "validation_error");
     }
+}
+
+/// A poll's head, as the edge gets it.
+fn poll_of(token: &str, path: &str) -> Parts {
+    let request = Request::get(path).header("authorization", format!("Bearer {token}")).body(());
+    request.expect("a request").into_parts().0
+}
+
+#[tokio::test]
+async fn an_idle_poll_is_answered_from_memory_just_as_the_routes_would() {
+    let world = World::begin(&[("RATE_LIMIT_PER_MINUTE", "60"), ("RATE_LIMIT_BURST", "30")], false).await;
+    if world.app.shared.is_up().is_some() {
+        println!("SKIPPED: with Redis every poll is counted there, so the routes answer all");
+        return;
+    }
+    let (ada, idle) = (world.user("ada"), Idle::new(world.app.clone()));
+    let chat = ada.opens("Hello").await;
+    let latest = ada.polls(&chat, 0).await["latestTimestamp"].as_i64().expect("a time");
+    let (token, stranger) = (world.token("ada"), world.token("eve"));
+    world
+        .user("eve")
+        .get(&format!("/api/conversations/{chat}/poll?since={latest}"))
+        .await
+        .expect_error(404, "not_found");
+    let path = format!("/api/conversations/{chat}/poll?since={latest}");
+    let answers = |token: &str, path: &str| idle.answer(&poll_of(token, path)).is_some();
+
+    assert!(answers(&token, &path), "nothing is new");
+    assert!(!answers(&stranger, &path), "not her conversation");
+    assert!(!answers(&token, &format!("/api/conversations/{chat}/poll?since={}", latest - 1)), "something is new");
+    assert!(!answers(&token, &format!("/api/conversations/9{chat}/poll?since={latest}")), "unknown");
+    assert!(!answers(&format!("{token}x"), &path), "not her token");
+    let mut post = poll_of(&token, &path);
+    post.method = "POST".parse().expect("a method");
+    assert!(idle.answer(&post).is_none(), "not a poll");
+    let mut crowded = poll_of(&token, &path);
+    crowded.headers.insert("x-long", "x".repeat(20_000).parse().expect("a value"));
+    assert!(idle.answer(&crowded).is_none(), "too large");
+    let mut twice = poll_of(&token, &path);
+    twice.headers.append("authorization", format!("Bearer {token}").parse().expect("a value"));
+    assert!(idle.answer(&twice).is_none(), "two tokens");
+
+    // `wait=0` is for the routes, and says the same.
+    let (mut quick, mut slow) = (ada.get(&path).await, ada.get(&format!("{path}&wait=0")).await);
+    for answer in [&mut quick, &mut slow] {
+        for changing in ["x-request-id", "date", "ratelimit-remaining", "ratelimit-reset"] {
+            assert!(answer.headers.remove(changing).is_some(), "{changing}");
+        }
+    }
+    assert_eq!((quick.status, quick.headers, quick.text), (slow.status, slow.headers, slow.text));
+
+    // Each is counted once, by whomever it is answered.
+    let left =
+        |answer: &Answer| answer.header("ratelimit-remaining").expect("a number").parse::<u32>().expect("a number");
+    let before = left(&ada.get(&path).await);
+    assert_eq!(left(&ada.get(&path).await), before - 1);
+    for _ in 0..before - 1 {
+        assert!(answers(&token, &path));
+    }
+    assert!(!answers(&token, &path), "no more fit");
+    ada.get(&path).await.expect_error(429, "rate_limited");
+
+    world.clock.advance(60_000);
+    world.operator().replies(&chat, "News").await;
+    world.work().await;
+    assert!(!answers(&token, &path), "the operator has answered");
+    assert_eq!(bodies(&ada.polls(&chat, latest).await), ["News"]);
+    world.clock.advance(7_200_000);
+    assert!(!answers(&token, &path), "the token has ended");
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ pub(super) fn check<R: Read + Seek>(source: &mut Source<'_, R>) -> Result<Clean,
         source.bytes(at, usize::try_from(len - at).unwrap_or(usize::MAX).min(LONGEST_CHARACTER))?;
         let rest = source.rest(at)?;
         require(
-            rest.iter().all(|byte| is_printable(*byte)),
+            rest.chunks(64).all(|bytes| bytes.iter().fold(true, |all, byte| all & is_printable(*byte))),
             "TXT: must have no control characters but tab and line ends",
         )?;
         let whole = match std::str::from_utf8(rest) {

@@ -74,7 +74,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// The file's bytes, then its name, then the folder that has the name: in this order they are on the disk.
+/// The name first, then the bytes, then the folder that has the name: a file system with a journal makes the first two durable
+/// by one commit, and finds the third done. All is on the disk when a row may name it; a name without its bytes has no row,
+/// and goes as any object that nobody has.
 fn keep(root: &Path, key: &Key, incoming: Incoming) -> io::Result<()> {
     let path = root.join(key.as_str());
     let folder = path.parent().ok_or_else(|| io::Error::other("a key has a folder"))?;
@@ -83,8 +85,8 @@ fn keep(root: &Path, key: &Key, incoming: Incoming) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         File::open(root.join(OBJECTS))?.sync_all()?;
     }
-    incoming.file.sync_all()?;
     name.persist_noclobber(&path).map_err(|refused| refused.error)?;
+    incoming.file.sync_all()?;
     File::open(folder)?.sync_all()
 }
 
