@@ -106,8 +106,11 @@ async fn step(app: &App, lane: Lane, shutdown: &CancellationToken) -> Result<boo
 fn looks(app: &App) -> AskLooks {
     let chat = app.chat.clone();
     Arc::new(move |user, id| {
-        let (waiting, polled_ms, shown) = chat.looks(user, id);
-        Looks { waiting, polled_ms, shown }
+        let chat = chat.clone();
+        Box::pin(async move {
+            let look = chat.looks(&user, &id).await;
+            Looks { waiting: look.waiting, polled_ms: look.polled_ms, shown: look.shown }
+        })
     })
 }
 

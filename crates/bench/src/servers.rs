@@ -121,9 +121,10 @@ impl Server {
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline {
             if let Ok(mut socket) = std::net::TcpStream::connect(self.address) {
-                socket
-                    .write_all(format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").as_bytes())?;
-                if socket.read(&mut [0; 16])? > 0 {
+                let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
+                // It listens before it has opened its database: where it cannot, it ends, and the connection with it.
+                let read = socket.write_all(request.as_bytes()).and_then(|()| socket.read(&mut [0; 16]));
+                if read.is_ok_and(|bytes| bytes > 0) {
                     return Ok(());
                 }
             }
@@ -200,7 +201,8 @@ impl Postgres {
         let out = BufReader::new(child.stdout.take().ok_or("its output can be read")?);
         for line in out.lines() {
             if let Some(url) = line?.strip_prefix("at ") {
-                return Ok(Some(Self { child, url: url.to_owned() }));
+                // The database that every server has; without a name it would be one called like its user.
+                return Ok(Some(Self { child, url: format!("{url}/postgres") }));
             }
         }
         child.wait()?;

@@ -308,12 +308,6 @@ impl Chat {
         }
     }
 
-    /// Whether the user looks at the conversation: a poll waits, when the last one came or was answered (Unix
-    /// milliseconds; 0: none), and up to which position polls were answered.
-    pub fn looks(&self, user: &UserId, id: &ConversationId) -> (bool, i64, i64) {
-        self.heads.looks(user, id)
-    }
-
     /// The user has seen everything.
     pub async fn mark_read(&self, user: &UserId, id: &ConversationId) -> Result<()> {
         self.owned(user, id).await?;

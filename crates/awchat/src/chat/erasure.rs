@@ -3,6 +3,8 @@
 //! What comes back from Intercom afterwards, by webhook, sweep or a first visit, finds nobody it belongs to. A user
 //! who returns begins anew: with a token from after the erasure, and with conversations begun after it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Chat;
@@ -24,20 +26,38 @@ struct Forget {
 
 /// Contacts of one external id: a second one is odd, a third one is a loop.
 const CONTACTS: usize = 3;
+/// What another node is telling a device lands within so many looks: a request of 10 s.
+const LANDINGS: usize = 200;
+const LANDING: Duration = Duration::from_millis(50);
 /// A reader in SQLite's way is gone after this time.
 const READERS_MS: i64 = 5_000;
 
 impl Chat {
-    /// Erases the user: when this returns, nothing of the user is left in the database, and nothing comes back.
+    /// Erases the user: when this returns, nothing of the user is left in the database, nothing comes back, and no other
+    /// node is telling a device of the user's anything.
     ///
     /// # Errors
-    /// When the database fails; then nothing was done.
+    /// When the database fails; then nothing was done. `Overloaded` when another node's push takes too long to land; then
+    /// the user's devices are told nothing more, and all else is as it was.
     pub async fn erase(&self, user: &UserId) -> Result<()> {
         let payload = |contact| {
             let forget = Forget { user: user.as_str().to_owned(), contact };
             serde_json::to_string(&forget).map_err(Error::internal)
         };
-        let erased = self.store.erase(user, self.clock.now_ms(), payload).await?;
+        let mut landing = 0;
+        let erased = loop {
+            if let Some(erased) = self.store.erase(user, self.clock.now_ms(), payload).await? {
+                break erased;
+            }
+            match landing {
+                // So that nothing more takes off.
+                0 => self.store.forget_devices(user).await?,
+                LANDINGS.. => return Err(Error::Overloaded { retry_after_s: 5 }),
+                _ => {}
+            }
+            landing += 1;
+            self.clock.sleep(LANDING).await;
+        };
         for conversation in &erased.conversations {
             self.forget(conversation, user);
         }

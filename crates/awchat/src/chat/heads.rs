@@ -15,6 +15,7 @@ use super::trust::{AsOf, SPREAD, Trust};
 use crate::clock::Clock;
 use crate::id::{self, ConversationId, UserId};
 use crate::model::State;
+use crate::shared::wakes::Look;
 use crate::store::conversations::Conversation;
 
 /// One conversation as an idle poll sees it.
@@ -167,9 +168,9 @@ impl Heads {
     }
 
     /// Whether the user looks at the conversation, as [`Place::looks`]; not, where nobody has polled it.
-    pub fn looks(&self, user: &UserId, id: &ConversationId) -> (bool, i64, i64) {
+    pub fn looks(&self, user: &UserId, id: &ConversationId) -> Look {
         let place = self.0.get(id).filter(|place| place.head().is_some_and(|head| head.user == *user));
-        place.map_or((false, 0, 0), |place| place.looks())
+        place.map(|place| place.looks()).unwrap_or_default()
     }
 
     /// Drops the place of a conversation that turned out not to be there.
@@ -203,11 +204,14 @@ impl Place {
         self.looks.shown.fetch_max(position, Ordering::Relaxed);
     }
 
-    /// Whether a poll waits, when the last one came or was answered (Unix milliseconds), and up to which position.
-    pub fn looks(&self) -> (bool, i64, i64) {
+    /// Whether somebody looks, as the polls here tell.
+    pub fn looks(&self) -> Look {
         let Looks { waiting, polled_ms, shown } = &self.looks;
-        let waiting = waiting.load(Ordering::Relaxed) > 0;
-        (waiting, polled_ms.load(Ordering::Relaxed), shown.load(Ordering::Relaxed))
+        Look {
+            waiting: waiting.load(Ordering::Relaxed) > 0,
+            polled_ms: polled_ms.load(Ordering::Relaxed),
+            shown: shown.load(Ordering::Relaxed),
+        }
     }
 
     /// Somebody polls: whether Intercom should be asked, since there has been no news for 15 s, then 30 s and so on

@@ -27,6 +27,7 @@ pub mod feedback;
 pub mod followups;
 pub mod heads;
 pub mod journal;
+mod looking;
 pub mod mirror;
 mod nodes;
 pub mod notices;
@@ -60,6 +61,8 @@ pub struct Chat {
     trust: trust::Trust,
     /// Other nodes.
     shared: Shared,
+    /// What the other nodes were asked.
+    questions: looking::Questions,
     /// Polls that wait.
     long_polls: AtomicI64,
     turns: turns::Turns,
@@ -116,6 +119,7 @@ impl Chat {
             settings,
             heads: heads::Heads::new(HEADS),
             streams: Arc::default(),
+            questions: looking::Questions::default(),
             long_polls: AtomicI64::new(0),
             turns: turns::Turns::default(),
             requests: requests::Requests::default(),

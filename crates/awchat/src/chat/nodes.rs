@@ -113,6 +113,8 @@ impl Chat {
                 }
             }
             Heard::Word(Word::Erased) => self.store.note_erasure(),
+            Heard::Word(Word::Looks { ask, id, user }) => self.tell_of_look(ask, &id, &user),
+            Heard::Word(Word::Look { ask, look }) => self.questions.answer(&ask, look),
             Heard::Word(Word::Here | Word::Bye) => {}
             Heard::InTouch => self.trust.set_in_touch(true),
             Heard::OutOfTouch => {

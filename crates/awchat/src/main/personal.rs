@@ -33,15 +33,17 @@ pub(super) async fn erase(user: &str) -> Result<(), Failure> {
     let config = Config::from_lookup(&config::environment()?)?;
     let database = config.database_url.expose().to_owned();
     let clock = Clock::system();
-    let store = if Store::is_in_use(&database) == Some(false) {
-        let app = App::open(config, clock).await?;
-        app.chat.erase(&user).await?;
-        worker::run_due(&app).await?;
-        app.store.clone()
-    } else {
-        let store = Store::open_beside(&database).await?;
-        ask(&store, &user, &clock).await?;
-        store
+    let store = match Store::is_in_use(&database) {
+        Some(false) => erase_here(config, &user, clock).await?,
+        _ => {
+            let store = Store::open_beside(&database).await?;
+            if ask(&store, &user, &clock).await? {
+                store
+            } else {
+                store.close().await;
+                erase_here(config, &user, clock).await?
+            }
+        }
     };
     let contact_gone = store.erasure(&user).await?.is_some_and(|erasure| erasure.contact_gone);
     println!("erased: nothing of this user is left here");
@@ -53,15 +55,30 @@ pub(super) async fn erase(user: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Leaves the work to a running server, and waits until it is done.
-async fn ask(store: &Store, user: &UserId, clock: &Clock) -> Result<(), Failure> {
+/// Does it without a server; the database that it was done in.
+async fn erase_here(config: Config, user: &UserId, clock: Clock) -> Result<Store, Failure> {
+    let app = App::open(config, clock).await?;
+    app.chat.erase(user).await?;
+    worker::run_due(&app).await?;
+    app.store.leave().await?;
+    Ok(app.store.clone())
+}
+
+/// Leaves the work to a running server, and waits until it is done; `false` if there is none, or it has gone.
+async fn ask(store: &Store, user: &UserId, clock: &Clock) -> Result<bool, Failure> {
     let (kind, now_ms) = (erasure::JOB, clock.now_ms());
+    if !store.is_served(now_ms).await? {
+        return Ok(false);
+    }
     store.enqueue(kind, user.as_str(), "{}", now_ms, now_ms).await?;
     for _ in 0..LOOKS {
         clock.sleep(LOOK).await;
         let done = store.erasure(user).await?.is_some_and(|erasure| erasure.erased_ms >= now_ms);
         if done && !store.has_job(kind, user.as_str()).await? {
-            return Ok(());
+            return Ok(true);
+        }
+        if !store.is_served(clock.now_ms()).await? {
+            return Ok(false);
         }
     }
     Err("no server has done it yet; the next one that runs with this database will".into())

@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use quick_cache::sync::Cache;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -84,8 +85,8 @@ struct Lane<T> {
     breaker: Mutex<Breaker>,
 }
 
-/// Whether a user looks at a conversation, as the caller knows.
-pub type AskLooks = Arc<dyn Fn(&UserId, &ConversationId) -> Looks + Send + Sync>;
+/// Whether a user looks at a conversation, as the caller finds out.
+pub type AskLooks = Arc<dyn Fn(UserId, ConversationId) -> BoxFuture<'static, Looks> + Send + Sync>;
 
 impl Deref for Push {
     type Target = Shared;
@@ -273,7 +274,7 @@ impl Shared {
             now_ms,
             wanted: target.wanted,
             read_position: target.read_position,
-            looks: looks(&target.user, &pile.conversation),
+            looks: looks(target.user.clone(), pile.conversation.clone()).await,
             told_ms: self.told.get(&pile.name).unwrap_or(0),
         };
         let (count, newest) = match decide(pile.kind, &pile.notices, &facts) {

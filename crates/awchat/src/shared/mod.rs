@@ -177,7 +177,7 @@ impl Shared {
         }
         let all = &all;
         let said = redis.link.call(|mut connection| async move { all.exec_async(&mut connection).await }).await;
-        if said.is_none() && words.iter().any(|word| !matches!(word, Word::Here | Word::Bye)) {
+        if said.is_none() && words.iter().any(Word::is_news) {
             self.set_unheard();
         }
     }

@@ -29,10 +29,55 @@ pub enum Word {
     },
     /// A user was erased.
     Erased,
+    /// Does this user look at this conversation?
+    Looks {
+        /// The question's name.
+        ask: String,
+        /// At which.
+        id: ConversationId,
+        /// Who.
+        user: String,
+    },
+    /// The answer to that.
+    Look {
+        /// The question's name.
+        ask: String,
+        /// As the node knows that answers.
+        look: Look,
+    },
     /// The node is there.
     Here,
     /// The node goes, and has said everything.
     Bye,
+}
+
+/// Whether a user looks at a conversation, as far as a node knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// A poll waits for news right now.
+    pub waiting: bool,
+    /// When the last poll came or was answered, Unix milliseconds; 0: none.
+    pub polled_ms: i64,
+    /// Up to which position polls were answered.
+    pub shown: i64,
+}
+
+impl Look {
+    /// What two nodes know, as one.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            waiting: self.waiting || other.waiting,
+            polled_ms: self.polled_ms.max(other.polled_ms),
+            shown: self.shown.max(other.shown),
+        }
+    }
+}
+
+impl Word {
+    /// Whether who does not hear it misses a change.
+    pub(super) fn is_news(&self) -> bool {
+        matches!(self, Self::Changed(_) | Self::Gone { .. } | Self::Erased)
+    }
 }
 
 /// A conversation as an idle poll sees it.
@@ -134,7 +179,9 @@ mod tests {
             revision: 7,
         };
         let gone = Word::Gone { id: change.id.clone(), user: "ada".to_owned() };
-        for word in [Word::Changed(change), gone, Word::Erased, Word::Here, Word::Bye] {
+        let asked = Word::Looks { ask: "1".to_owned(), id: change.id.clone(), user: "ada".to_owned() };
+        let answered = Word::Look { ask: "1".to_owned(), look: Look { waiting: true, polled_ms: 5, shown: 3 } };
+        for word in [Word::Changed(change), gone, Word::Erased, asked, answered, Word::Here, Word::Bye] {
             let said = said("a", word);
             let text = serde_json::to_string(&said).expect("JSON");
             assert_eq!(serde_json::from_str::<Said>(&text).expect("read"), said, "{text}");

@@ -124,6 +124,12 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Forgets all devices of the user.
+    pub async fn forget_devices(&self, user: &UserId) -> Result<()> {
+        sqlx::query("delete from device where user_id = $1").bind(user.as_str()).execute(&self.write).await?;
+        Ok(())
+    }
+
     /// Which notices the user wants; all, unless the user said otherwise.
     pub async fn wanted_notices(&self, user: &UserId) -> Result<Wanted> {
         let row: Option<(i64, i64, i64)> = sqlx::query_as(

@@ -81,7 +81,7 @@ impl Tombstones {
 
 /// Everything that is a user's, `$1`, but for what needs more than an id: messages and tickets before the conversations
 /// that they are found by, and jobs before both and before the journal.
-const OF_USER: [&str; 17] = [
+const OF_USER: [&str; 16] = [
     "delete from job where kind = 'enrich' and subject = $1",
     "delete from job where kind = 'settle' and subject in (select id from outbound where user_id = $1)",
     "delete from job where kind not in ('enrich', 'settle', 'erase', 'forget_contact')
@@ -98,7 +98,6 @@ const OF_USER: [&str; 17] = [
     "delete from csat_subject where user_id = $1",
     "delete from csat where user_id = $1",
     "delete from complaint where user_id = $1",
-    "delete from notice where user_id = $1",
     "delete from device where user_id = $1",
     "delete from notification_settings where user_id = $1",
     "delete from stream where user_id = $1",
@@ -144,13 +143,14 @@ impl Store {
     }
 
     /// Erases the user: every row goes, webhooks about the user lose their text, a tombstone is set, and a job is asked
-    /// for that has Intercom delete the contact; `job` writes its payload, given Intercom's id of the contact.
+    /// for that has Intercom delete the contact; `job` writes its payload, given Intercom's id of the contact. `None`:
+    /// another node is telling a device of the user's something, and nothing was done.
     pub async fn erase(
         &self,
         user: &UserId,
         now_ms: i64,
         job: impl Fn(Option<String>) -> Result<String> + Send,
-    ) -> Result<Erased> {
+    ) -> Result<Option<Erased>> {
         let mut tx = self.begin().await?;
         // In the order in which all others lock rows: contact, conversations, journal, jobs. On PostgreSQL, an answer that
         // is being applied would else leave its messages behind, or wait for what waits for it.
@@ -170,6 +170,10 @@ impl Store {
             .execute(tx.conn())
             .await?;
         let contact = contact.and_then(|(contact,)| contact);
+        if tx.forget_notices_of(user, now_ms).await? {
+            tx.withdraw().await?;
+            return Ok(None);
+        }
         for sql in OF_USER {
             sqlx::query(sql).bind(user.as_str()).execute(tx.conn()).await?;
         }
@@ -196,7 +200,7 @@ impl Store {
         tx.enqueue("forget_contact", &id::random(), &job(contact)?, now_ms, now_ms).await?;
         tx.commit().await?;
         self.tombstones.erasures.fetch_add(1, Ordering::Release);
-        Ok(Erased { conversations })
+        Ok(Some(Erased { conversations }))
     }
 
     /// Whether the conversation was a user's who was erased.

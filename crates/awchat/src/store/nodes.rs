@@ -153,6 +153,22 @@ impl Store {
         Ok(leads)
     }
 
+    /// Whether a server has this database as its own right now. Of a SQLite file, [`Store::is_in_use`] knows: one that was
+    /// opened beside its server has one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_served(&self, now_ms: i64) -> Result<bool> {
+        if !self.serves_many() {
+            return Ok(true);
+        }
+        let alive: Option<(String,)> = sqlx::query_as("select id from node where alive_until_ms > $1 limit 1")
+            .bind(now_ms)
+            .fetch_optional(&self.read)
+            .await?;
+        Ok(alive.is_some())
+    }
+
     /// Whether nodes have died whose work nobody has taken up yet, as far as this one may say.
     ///
     /// # Errors

@@ -320,6 +320,33 @@ impl Tx {
         Ok(written)
     }
 
+    /// Nothing that was written for the user is told any more; whether another node that is alive may be telling some of
+    /// it. What is about to go to Telegram does not: see [`Store::begin_sending`].
+    pub(super) async fn forget_notices_of(&mut self, user: &UserId, now_ms: i64) -> Result<bool> {
+        let rows: Vec<(String, i64, String, i64)> = sqlx::query_as(
+            "delete from notice where user_id = $1 returning leased_by, leased_until_ms, platform, sending",
+        )
+        .bind(user.as_str())
+        .fetch_all(self.conn())
+        .await?;
+        let own = self.node().to_owned();
+        let may_be_told = |(by, until_ms, platform, sending): &(String, i64, String, i64)| {
+            *until_ms > now_ms && *by != own && (*sending == 1 || platform != Platform::Tma.as_str())
+        };
+        for (by, ..) in rows.iter().filter(|row| may_be_told(row)) {
+            let alive: Option<(i64,)> =
+                sqlx::query_as("select alive_until_ms from node where id = $1 and alive_until_ms > $2")
+                    .bind(by)
+                    .bind(now_ms)
+                    .fetch_optional(self.conn())
+                    .await?;
+            if alive.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Takes back what nobody has been told yet of a message that was taken back.
     pub async fn withdraw_notices(&mut self, conversation: &ConversationId, reason: &str) -> Result<()> {
         sqlx::query("delete from notice where conversation_id = $1 and reason = $2")

@@ -255,13 +255,16 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// The rows that dead nodes were sending, oldest first. Of one from before there were nodes nobody knows on PostgreSQL
-    /// whether it is dead.
+    /// The rows that dead nodes were sending, those of each user oldest first. Of one from before there were nodes nobody
+    /// knows on PostgreSQL whether it is dead.
     pub async fn outbound_orphans(&self, now_ms: i64) -> Result<Vec<Outbound>> {
-        let rows: Vec<Row> = sqlx::query_as(
-            concat!("select ", columns!(), " from outbound where state = 'sending' and sender <> $1
-             and sender not in (select id from node where alive_until_ms > $2) and (sender <> '' or $3 = 0) order by seq"),
-        )
+        let rows: Vec<Row> = sqlx::query_as(concat!(
+            "select ",
+            columns!(),
+            " from outbound where state = 'sending' and sender <> $1
+             and sender not in (select id from node where alive_until_ms > $2) and (sender <> '' or $3 = 0)
+             order by user_id, seq"
+        ))
         .bind(&self.node.id)
         .bind(now_ms)
         .bind(flag(self.serves_many()))
@@ -270,12 +273,12 @@ impl Store {
         rows.into_iter().map(Outbound::try_from).collect()
     }
 
-    /// The rows that have no end yet, oldest first.
+    /// The rows that have no end yet, those of each user oldest first.
     pub async fn outbound_open(&self) -> Result<Vec<Outbound>> {
         let rows: Vec<Row> = sqlx::query_as(concat!(
             "select ",
             columns!(),
-            " from outbound where state in ('sending', 'unknown') order by seq"
+            " from outbound where state in ('sending', 'unknown') order by user_id, seq"
         ))
         .fetch_all(&self.read)
         .await?;
@@ -365,19 +368,16 @@ impl Tx {
     /// Stores a row that is about to be sent; `false` if another node was faster: with the same key, or with another
     /// message of the same conversation.
     pub async fn insert_outbound(&mut self, new: &Outbound) -> Result<bool> {
+        // Holds the user's contact until the end: only this user's messages wait for each other to be numbered.
         self.refuse_erased(&new.user).await?;
-        let (seq,): (i64,) =
-            sqlx::query_as("update counter set value = value + 1 where name = 'outbound' returning value")
-                .fetch_one(self.conn())
-                .await?;
         let done = sqlx::query(
             "insert into outbound (id, seq, user_id, conversation_id, kind, route, idem_key, fingerprint, content, body,
                payload, state, attempts, ambiguous, told, attempt_ms, created_ms, sender)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+             values ($1, (select coalesce(max(seq), 0) + 1 from outbound where user_id = $2),
+               $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
              on conflict do nothing",
         )
         .bind(&new.id)
-        .bind(seq)
         .bind(new.user.as_str())
         .bind(new.conversation.as_ref().map(|id| id.as_str().to_owned()))
         .bind(new.kind.as_str())

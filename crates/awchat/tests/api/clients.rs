@@ -182,7 +182,8 @@ async fn lateness(until: &CancellationToken) -> Duration {
 
 #[tokio::test]
 async fn long_polls_are_answered_at_once_when_the_server_goes() {
-    let mut world = world().await;
+    // What is counted is not regained meanwhile: Redis, where there is one, does not go by the clock that stands still.
+    let mut world = World::begin(&[("RATE_LIMIT_PER_MINUTE", "1"), ("RATE_LIMIT_BURST", "1000")], false).await;
     let chat = world.user("ada").opens("Hello").await;
     world.work().await;
     let ada = world.user("ada");

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use awchat::config::Storage;
 use awchat::id;
 use awchat::store::Store;
 use sqlx::{AnyConnection, Connection, Executor};
 use tokio::sync::OnceCell;
+
+use crate::harness;
 
 /// A database that no other server of this run has.
 pub(crate) struct Database {
@@ -97,4 +100,20 @@ pub(crate) async fn at_server(server: &str, statement: String) -> sqlx::Result<(
     let mut connection = AnyConnection::connect(&format!("{server}/postgres")).await?;
     connection.execute(sqlx::AssertSqlSafe(statement)).await?;
     connection.close().await
+}
+
+#[tokio::test]
+async fn a_run_is_on_what_it_was_asked_to_be_on() {
+    let asked = (postgres().is_some(), harness::redis().is_some(), harness::bucket().is_some());
+    let world = harness::world().await;
+    let app = &world.app;
+    let is_in_bucket = !matches!(app.config.files.storage, Storage::Local(_));
+    assert_eq!((app.store.serves_many(), app.shared.is_up().is_some(), is_in_bucket), asked);
+    let (database, redis, files) = asked;
+    println!(
+        "this run is on: {}, {}, {}",
+        if database { "PostgreSQL" } else { "SQLite" },
+        if redis { "Redis" } else { "no Redis" },
+        if files { "files in S3" } else { "files in a directory" }
+    );
 }

@@ -11,11 +11,14 @@ use awchat::chat::feedback::{Category, Complaint, Rate, Rated};
 use awchat::chat::requests::Sent;
 use awchat::clock::Clock;
 use awchat::error::Error;
-use awchat::id::{ConversationId, FileId, UserId};
-use awchat::store::Store;
+use awchat::id::{ContactId, ConversationId, FileId, UserId};
+use awchat::push::{AskLooks, Looks};
+use awchat::store::devices::Platform;
 use awchat::store::files::{File, Inserted};
+use awchat::store::outbound::{Journal, Kind as Message, Outbound, Told};
+use awchat::store::{Store, Tx};
 use awchat::worker;
-use sandbox::{Fault, Kind};
+use sandbox::{Fault, Kind, To};
 use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use tokio::task::JoinSet;
@@ -24,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database::{Database, postgres};
 use crate::harness::{Settings, World, live, world};
 use crate::process::{Server, eventually};
+use crate::push;
 
 /// `world`, and the handles of its server and of so many more on its database; `None` where there is no PostgreSQL: SQLite
 /// has one process.
@@ -97,7 +101,8 @@ async fn while_only_these_live(world: &World, nodes: &[&App], seconds: i64) -> u
     took_up
 }
 
-async fn count(app: &App, sql: &'static str) -> i64 {
+/// What a query counts in a server's database.
+pub(crate) async fn count(app: &App, sql: &'static str) -> i64 {
     let mut connection = AnyConnection::connect(app.config.database_url.expose()).await.expect("a connection");
     let (count,): (i64,) = sqlx::query_as(sql).fetch_one(&mut connection).await.expect("counted");
     count
@@ -289,14 +294,14 @@ async fn the_same_request_at_two_nodes_at_once_is_one_message_and_both_hear_of_i
         // Nobody's row is there before all have asked.
         let mut nobody = AnyConnection::connect(nodes[0].config.database_url.expose()).await.expect("a connection");
         let mut held = nobody.begin().await.expect("a transaction");
-        held.execute("update counter set value = value where name = 'outbound'").await.expect("held");
+        held.execute("lock table outbound in share mode").await.expect("held");
         let asking = at_once(&nodes, 6, |app, _| {
             let (chat, key) = (chat.clone(), key.map(str::to_owned));
             let content = (Some(format!("with {key:?}")), Vec::new());
             async move { app.chat.reply(ada(), Profile::default(), chat, content, key).await }
         });
-        let waits =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let waits = "select count(*) from pg_stat_activity where datname = current_database()
+            and wait_event_type = 'Lock' and query like 'insert into outbound%'";
         let let_go = async {
             while count(&nodes[0], waits).await < 2 {
                 tokio::task::yield_now().await;
@@ -340,6 +345,86 @@ async fn words_answered_at_one_node_are_new_words_though_an_older_request_for_th
     assert_eq!(count(&nodes[0], answered).await, 1, "nobody is told otherwise after that");
     says_ok(&nodes[1]).await.expect("no panic").expect("sent");
     assert_eq!(world.sandbox.contact_parts(&id), ["Hello", "ok", "ok"]);
+}
+
+/// A message of this user's in the journal; not committed.
+async fn journalled(app: &App, user: &UserId) -> Tx {
+    let id = awchat::id::random();
+    let row = Outbound {
+        user: user.clone(),
+        conversation: ConversationId::parse("7"),
+        kind: Message::Reply,
+        route: "/reply".to_owned(),
+        key: Some(id.clone()),
+        fingerprint: id.clone(),
+        content: id.clone(),
+        body: "Hello".to_owned(),
+        payload: "{}".to_owned(),
+        state: Journal::Abandoned,
+        attempts: 1,
+        ambiguous: false,
+        told: Told::Nothing,
+        attempt_ms: 0,
+        settle_until_ms: 0,
+        part_id: None,
+        response: None,
+        created_ms: 0,
+        id,
+    };
+    let mut tx = app.store.begin().await.expect("a transaction");
+    assert!(tx.insert_outbound(&row).await.expect("stored"));
+    tx
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_messages_are_numbered_one_after_the_other_and_nobody_elses_wait_for_them() {
+    const USERS: usize = 50;
+    const EACH: usize = 20;
+    let Some((_world, nodes)) = nodes::<2>(world()).await else { return };
+    let users: Vec<UserId> = (0..USERS).map(|n| UserId::parse(&format!("user-{n}")).expect("a user id")).collect();
+    for user in &users {
+        let contact = ContactId::parse(&format!("contact-of-{user}")).expect("a contact id");
+        nodes[0].store.set_contact(user, &contact, 0).await.expect("stored");
+    }
+    let held = journalled(&nodes[0], &users[0]).await;
+    let began = Instant::now();
+    let others = users[1..].to_vec();
+    let took = at_once(&nodes, others.len(), move |app, at| {
+        let user = others[at].clone();
+        async move {
+            let mut took = Vec::new();
+            for _ in 0..EACH {
+                let began = Instant::now();
+                journalled(&app, &user).await.commit().await.expect("committed");
+                took.push(began.elapsed());
+            }
+            took
+        }
+    });
+    let took = tokio::time::timeout(Duration::from_secs(60), took).await.expect("others do not wait").concat();
+    let sent = f64::from(u32::try_from(took.len()).expect("a few"));
+    let (rate, longest) = (sent / began.elapsed().as_secs_f64(), took.iter().max().expect("some"));
+    println!(
+        "messages journalled by {} users at once while one's is not committed: {rate:.0}/s, the longest {longest:?}",
+        USERS - 1
+    );
+    let second = tokio::spawn({
+        let (app, user) = (nodes[1].clone(), users[0].clone());
+        async move { journalled(&app, &user).await.commit().await.expect("committed") }
+    });
+    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while count(&nodes[0], waits).await == 0 {
+        assert!(!second.is_finished(), "it waits for the first of the same user");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    held.commit().await.expect("committed");
+    second.await.expect("no panic");
+    let wrong = count(
+        &nodes[0],
+        "select count(*) from (select count(distinct seq) as n, min(seq) as least, max(seq) as most, count(*) as rows
+           from outbound group by user_id) as of_user where n <> rows or least <> 1 or most <> rows",
+    );
+    assert_eq!(wrong.await, 0, "1, 2, 3 for each user");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -473,6 +558,47 @@ async fn who_is_erased_at_one_node_while_writing_at_another_leaves_nothing_and_n
         "select count(*) from contact where user_id like 'bob-%'",
     ] {
         assert_eq!(count(&nodes[0], table).await, 0, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_erased_at_one_node_is_told_nothing_by_another_after_the_answer() {
+    let Some((world, nodes)) = nodes::<2>(push::world()).await else { return };
+    let phones = world.sandbox.phones();
+    for (platform, path, to) in [
+        (Platform::Mobile, "/v1/projects/{id}/messages:send", To::Phone("fcm:one".to_owned())),
+        (Platform::Tma, "/{bot}/sendMessage", To::Chat(42)),
+    ] {
+        let sub = format!("user-{platform:?}");
+        let user = push::in_telegram(&world, &sub, 42);
+        let chat = user.opens("Hello").await;
+        match platform {
+            Platform::Mobile => push::has_phone(&user, "fcm:one", "en").await,
+            Platform::Tma => push::has_chat(&user, 42, "en").await,
+        };
+        world.operator().replies(&chat, "a word").await;
+        world.sandbox.webhooks_settled().await;
+        nodes[0].chat.apply_inbox().await.expect("applied");
+        // The service takes its time, and shows it on the screen then.
+        world.sandbox.clear_faults();
+        world.sandbox.fault(Fault::new(Kind::AppliedLate { after_ms: 1_500, hang: true }).on("POST", path));
+        let telling = tokio::spawn({
+            let other = nodes[1].clone();
+            async move {
+                let nobody: AskLooks = Arc::new(|_, _| Box::pin(async { Looks::default() }));
+                other.push.tell(platform, &nobody, &CancellationToken::new()).await
+            }
+        });
+        nodes[1].store.stay(world.clock.now_ms()).await.expect("it is alive");
+        eventually("it is being told", || world.sandbox.faults().iter().any(|fault| fault.hits > 0)).await;
+        let began = Instant::now();
+        world.while_time_goes_by(user.call("DELETE", "/api/me", None)).await.expect(204);
+        let (took, told) = (began.elapsed(), phones.sent_to(to.clone()).len());
+        assert_eq!(told, 1, "what was on its way has landed: {platform:?}");
+        assert!(telling.await.expect("no panic").expect("told"));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(phones.sent_to(to).len(), told, "and nothing comes after the answer: {platform:?}");
+        println!("an erasure waits for what another node is telling, {platform:?}: {} ms", took.as_millis());
     }
 }
 

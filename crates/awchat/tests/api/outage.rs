@@ -253,12 +253,12 @@ async fn while_the_rate_limit_is_low_a_message_goes_before_a_refresh() {
 /// Whether all of it happened within one window of Intercom's.
 async fn low_budget() -> bool {
     let window = || awchat::clock::Clock::system().now_s() / 10;
-    let world = World::begin_at(Settings { rate_limit_per_10s: 60, ..Settings::default() }, &[], true).await;
+    let world = World::begin_at(Settings { rate_limit_per_10s: 20, ..Settings::default() }, &[], true).await;
     let ada = world.user("ada");
     let began_in = window();
     let chat = ada.opens("Hello").await;
     let id = awchat::id::ConversationId::parse(&chat).expect("an id");
-    for n in 0..25 {
+    for n in 0..8 {
         ada.replies(&chat, &format!("Message {n}")).await;
     }
     let refresh = world.app.intercom.conversation(&id, Class::Refresh).await;

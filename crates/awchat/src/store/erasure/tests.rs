@@ -20,7 +20,7 @@ fn user(id: &str) -> UserId {
 }
 
 async fn erase(store: &Store, user: &UserId) -> Erased {
-    store.erase(user, NOW_MS, |contact| Ok(contact.unwrap_or_default())).await.expect("erased")
+    store.erase(user, NOW_MS, |contact| Ok(contact.unwrap_or_default())).await.expect("erased").expect("no other node")
 }
 
 async fn rows(store: &Store, sql: &'static str) -> Vec<String> {

@@ -51,3 +51,37 @@ async fn a_conversation_has_one_message_on_its_way_and_a_second_is_an_outcome_no
     tx.commit().await.expect("committed");
     assert_eq!(store.outbound("a").await.expect("read").expect("there").state, Journal::Sending);
 }
+
+#[tokio::test]
+async fn a_users_messages_are_numbered_in_their_order_after_those_from_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}/test.db", folder.path().display());
+    sqlx::any::install_default_drivers();
+    let old = sqlx::AnyPool::connect(&format!("{url}?mode=rwc")).await.expect("a database");
+    let mut before = sqlx::migrate!();
+    before.migrations = before.migrations[..9].to_vec().into();
+    before.run(&old).await.expect("the schema of before");
+    sqlx::query(
+        "insert into outbound (id, seq, user_id, conversation_id, kind, route, fingerprint, content, body, payload,
+           state, attempts, attempt_ms, created_ms)
+         values ('a', 57, 'ada', '7', 'reply', '', '', '', '', '', 'abandoned', 1, 0, 0)",
+    )
+    .execute(&old)
+    .await
+    .expect("a message of before");
+    old.close().await;
+
+    let store = Store::open(&url).await.expect("it is brought up to date");
+    let of_bob = |id| Outbound { user: UserId::parse("bob").expect("a user id"), ..row(id, Journal::Abandoned) };
+    for new in [row("b", Journal::Abandoned), of_bob("c"), row("d", Journal::Abandoned), of_bob("e")] {
+        let mut tx = store.begin().await.expect("a transaction");
+        assert!(tx.insert_outbound(&new).await.expect("stored"));
+        tx.commit().await.expect("committed");
+    }
+    let numbers: Vec<(String, i64)> = sqlx::query_as("select id, seq from outbound order by user_id, seq")
+        .fetch_all(&store.read)
+        .await
+        .expect("read");
+    let numbers: Vec<(&str, i64)> = numbers.iter().map(|(id, seq)| (id.as_str(), *seq)).collect();
+    assert_eq!(numbers, [("a", 57), ("b", 58), ("d", 59), ("c", 1), ("e", 2)]);
+}
