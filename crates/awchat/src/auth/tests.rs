@@ -163,7 +163,7 @@ async fn a_token_that_was_tampered_with_is_refused() {
         (format!("{none}.{}.", parts[1]), "token algorithm not accepted"),
         (format!("{}.{}", parts[0], parts[1]), "token malformed"),
         (format!("{good}.{}", parts[2]), "token malformed"),
-        (format!("{good}="), "token signature invalid"),
+        (format!("{good}="), "token malformed"),
         ("..".to_owned(), "token header malformed"),
         ("x".to_owned(), "token malformed"),
     ];

@@ -1,5 +1,7 @@
 //! What every answer carries.
 
+use std::sync::LazyLock;
+
 use axum::http::Request;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
@@ -185,6 +187,21 @@ async fn a_listed_origin_may_call_from_a_browser_and_no_other() {
 #[derive(Clone, Default)]
 struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
 
+impl Log {
+    /// What this thread logs until the guard is dropped.
+    fn of_this_thread() -> (Self, tracing::subscriber::DefaultGuard) {
+        // Alone, a subscriber is asked about a line by whoever comes to it first: were that another test's thread, which has
+        // none, the line would be nobody's for good. Beside another one, all are asked.
+        static BESIDE: LazyLock<tracing::Dispatch> =
+            LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+        LazyLock::force(&BESIDE);
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+}
+
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().expect("no panic").extend_from_slice(bytes);
@@ -198,11 +215,8 @@ impl std::io::Write for Log {
 
 #[tokio::test]
 async fn a_poll_leaves_a_line_if_it_fails() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     let app = app(&[]);
-    let guard = tracing::subscriber::set_default(subscriber);
+    let (log, guard) = Log::of_this_thread();
     let answered = ask(&app, "GET", "/api/conversations/1/poll").await;
     let refused = ask(&app, "GET", "/api/conversations/2/poll").await;
     drop(guard);
@@ -214,11 +228,8 @@ async fn a_poll_leaves_a_line_if_it_fails() {
 
 #[tokio::test]
 async fn a_request_leaves_one_line_without_path_query_or_headers() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     let app = app(&[]);
-    let guard = tracing::subscriber::set_default(subscriber);
+    let (log, guard) = Log::of_this_thread();
     let request = Request::get("/api/things/canary-id?t=canary-query").header("authorization", "Bearer canary-token");
     let told = send(&app, request.body(Body::empty()).expect("a request")).await;
     let failed = ask(&app, "GET", "/api/internal").await;
