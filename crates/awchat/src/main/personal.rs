@@ -33,16 +33,15 @@ pub(super) async fn erase(user: &str) -> Result<(), Failure> {
     let config = Config::from_lookup(&config::environment()?)?;
     let database = config.database_url.expose().to_owned();
     let clock = Clock::system();
-    let store = match Store::is_in_use(&database) {
-        Some(false) => erase_here(config, &user, clock).await?,
-        _ => {
-            let store = Store::open_beside(&database).await?;
-            if ask(&store, &user, &clock).await? {
-                store
-            } else {
-                store.close().await;
-                erase_here(config, &user, clock).await?
-            }
+    let store = if Store::is_in_use(&database) == Some(false) {
+        erase_here(config, &user, clock).await?
+    } else {
+        let store = Store::open_beside(&database).await?;
+        if ask(&store, &user, &clock).await? {
+            store
+        } else {
+            store.close().await;
+            erase_here(config, &user, clock).await?
         }
     };
     let contact_gone = store.erasure(&user).await?.is_some_and(|erasure| erasure.contact_gone);
