@@ -121,6 +121,8 @@ impl Watched {
         if self.phase.now() & PHASES != BUSY {
             return Ok(());
         }
+        // No head is awaited now.
+        self.reading = None;
         let mut next = [0];
         match self.socket.poll_peek(cx, &mut ReadBuf::new(&mut next)) {
             Poll::Ready(Ok(0)) => Err(ErrorKind::UnexpectedEof.into()),
