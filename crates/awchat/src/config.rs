@@ -89,6 +89,28 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Where traces go; unset: none are made.
+    pub traces: Option<Traces>,
+}
+
+/// Where traces go, and which.
+#[derive(Clone, Debug)]
+pub struct Traces {
+    /// The collector; traces go to `v1/traces` below it.
+    pub endpoint: Url,
+    /// The name that they carry.
+    pub service: String,
+    /// Which are made.
+    pub sampler: Sampler,
+}
+
+/// Which requests are traced.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampler {
+    /// The caller's decision comes first, if there is one.
+    pub follows_parent: bool,
+    /// Of those that nobody has decided on: 0 to 1.
+    pub share: f64,
 }
 
 /// How session tokens are verified: by shared secrets, a JWKS, or both.

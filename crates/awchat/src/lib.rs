@@ -23,4 +23,5 @@ pub mod push;
 pub mod server;
 pub mod shared;
 pub mod store;
+pub mod traces;
 pub mod worker;

@@ -9,10 +9,15 @@ use awchat::app::App;
 use awchat::clock::Clock;
 use awchat::config::{self, Config, LogFormat};
 use awchat::store::Store;
+use awchat::traces::Traces;
 use awchat::{auth, export, id, server};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[path = "main/personal.rs"]
 mod personal;
@@ -100,7 +105,7 @@ fn run(command: Command) -> Result<(), Failure> {
             #[cfg(feature = "dev")]
             Command::Dev => {
                 let config = Config::dev(&config::environment()?)?;
-                log_as(config.log_format);
+                log_as(config.log_format, None);
                 awchat::dev::run(config, until_told()).await
             }
             Command::Token { sub, lifetime } => print_token(&sub, lifetime),
@@ -115,7 +120,8 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
-    log_as(config.log_format);
+    let traces = config.traces.as_ref().map(Traces::open).transpose()?;
+    log_as(config.log_format, traces.as_ref());
     if let Err(limit) = server::raise_descriptors() {
         tracing::warn!(limit, "the limit of file descriptors stays as it is");
     }
@@ -133,6 +139,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
         }
     };
     tokio::join!(server::run(listener, app.clone(), told.clone(), UNREADY), measuring);
+    if let Some(traces) = traces {
+        traces.close().await;
+    }
     Ok(())
 }
 
@@ -161,15 +170,24 @@ async fn back_up(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn log_as(format: LogFormat) {
-    let logs = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::INFO)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Pretty => logs.init(),
-        LogFormat::Json => logs.json().flatten_event(true).init(),
-    }
+/// Where there are no traces, their spans are off with all else below `INFO`: they cost a look at one number.
+fn log_as(format: LogFormat, traces: Option<&Traces>) {
+    let Some(traces) = traces else {
+        let logs = tracing_subscriber::fmt()
+            .with_max_level(LevelFilter::INFO)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
+        return match format {
+            LogFormat::Pretty => logs.init(),
+            LogFormat::Json => logs.json().flatten_event(true).init(),
+        };
+    };
+    let logs = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    let logs = match format {
+        LogFormat::Pretty => logs.with_filter(LevelFilter::INFO).boxed(),
+        LogFormat::Json => logs.json().flatten_event(true).with_filter(LevelFilter::INFO).boxed(),
+    };
+    tracing_subscriber::registry().with(logs).with(traces.layer()).init();
 }
 
 /// Cancelled at the first SIGTERM or SIGINT; the second ends the process at once, which is safe.

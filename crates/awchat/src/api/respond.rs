@@ -19,13 +19,14 @@ use serde::Serialize;
 use tower::Service;
 use tower::layer::layer_fn;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorBody};
 use crate::id;
 use crate::limits::Decision;
 use crate::metrics::Requests;
+use crate::traces;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
@@ -169,20 +170,22 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let frame = self.frame.clone();
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        let traceparent = || request.headers().get("traceparent")?.to_str().ok();
         let asked = Asked {
+            traced: traces::request(known(request.method()), route_of(&route), traceparent),
             started_ms: frame.clock.now_ms(),
             id: id::random(),
             method: request.method().clone(),
             is_api: request.uri().path().starts_with("/api/"),
-            // The template, never the path: ids stay out of the log.
-            route: request.extensions().get::<MatchedPath>().cloned(),
+            route,
             tally: Tally::default(),
         };
         request.extensions_mut().insert(asked.tally.clone());
         let span = tracing::error_span!("request", id = &*asked.id);
         let answer = match too_large(request.uri(), request.headers()) {
             Some(refusal) => Either::Left(ready(Ok(refusal))),
-            None => Either::Right(self.inner.call(request).instrument(span)),
+            None => Either::Right(self.inner.call(request).instrument(span).instrument(asked.traced.clone())),
         };
         Box::pin(async move { Ok(asked.framed(answer.await?, &frame)) })
     }
@@ -196,6 +199,12 @@ struct Asked {
     is_api: bool,
     route: Option<MatchedPath>,
     tally: Tally,
+    traced: Span,
+}
+
+/// The template, never the path: ids stay out of logs and traces.
+fn route_of(route: &Option<MatchedPath>) -> &str {
+    route.as_ref().map_or("(none)", MatchedPath::as_str)
 }
 
 impl Asked {
@@ -208,10 +217,11 @@ impl Asked {
         if self.method == Method::HEAD {
             *response.body_mut() = Body::empty();
         }
-        let (method, route) = (known(&self.method), self.route.as_ref().map_or("(none)", MatchedPath::as_str));
+        let (method, route) = (known(&self.method), route_of(&self.route));
         let ms = frame.clock.now_ms() - self.started_ms;
         let status = response.status().as_u16();
         frame.requests.count(method, route, status, ms);
+        traces::ended(&self.traced, Some(status), status >= 500);
         // Of polls there are more than of all else together: those that are answered are counted, and leave no line.
         if !(route == POLL && status == 200) {
             tracing::info!(method, route, status, ms, request_id = self.id, "request");

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tracing::Instrument;
 
 use super::mirror::{self, Origin, Plan, Put, PutKind, TicketPlan};
 use super::notices::{self, Coming, Told};
@@ -22,6 +23,7 @@ use crate::store::files::RemoteFile;
 use crate::store::inbox::Received;
 use crate::store::messages::Stored;
 use crate::store::outbound::{Journal, Outbound};
+use crate::traces;
 
 /// What became of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +82,12 @@ impl Chat {
     async fn apply_line(&self, line: Vec<(Received, Option<wire::Notification>)>, now_ms: i64) -> Result<Vec<String>> {
         let mut done = Vec::new();
         for (received, notification) in line {
+            let traced = traces::work("apply webhook");
             let applied = match &notification {
-                Some(notification) => self.apply_webhook(notification).await,
+                Some(notification) => self.apply_webhook(notification).instrument(traced.clone()).await,
                 None => Ok(()),
             };
+            traces::ended(&traced, None, applied.is_err());
             match applied {
                 Ok(()) => done.push(received.id),
                 Err(error) if received.attempts >= GIVE_UP => {

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::read::{Http, Reader, host_pattern, is_loopback, origin};
-use super::{Config, Files, Intercom, LogFormat, Problems, Push, RateLimit, Secret, Session, Storage};
+use super::{Config, Files, Intercom, LogFormat, Problems, Push, RateLimit, Sampler, Secret, Session, Storage, Traces};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -39,6 +39,7 @@ impl Reader<'_> {
             "json" => Some(LogFormat::Json),
             _ => None,
         });
+        let traces = self.traces();
         let listen_addr = listen_addr?;
         Some(Config {
             listen_addr,
@@ -57,7 +58,33 @@ impl Reader<'_> {
             metrics_addr,
             admin_token,
             log_format: log_format?,
+            traces: traces?,
         })
+    }
+
+    /// Inner `None`: there are to be none.
+    fn traces(&mut self) -> Option<Option<Traces>> {
+        let endpoint = self.url("OTEL_EXPORTER_OTLP_ENDPOINT", Http::Anywhere);
+        let service = self.text("OTEL_SERVICE_NAME").unwrap_or_else(|| "awchat".to_owned());
+        let share = self.parsed("OTEL_TRACES_SAMPLER_ARG", "must be a number from 0 to 1", |text| {
+            text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share))
+        });
+        let kinds = "must be always_on, always_off or traceidratio, or parentbased_ and one of these";
+        let sampler = self.parsed("OTEL_TRACES_SAMPLER", kinds, |text| {
+            let (follows_parent, kind) = match text.strip_prefix("parentbased_") {
+                Some(kind) => (true, kind),
+                None => (false, text),
+            };
+            let share = match kind {
+                "always_on" => 1.0,
+                "always_off" => 0.0,
+                "traceidratio" => share?,
+                _ => return None,
+            };
+            Some(Sampler { follows_parent, share })
+        });
+        let (sampler, _) = (sampler?, share?);
+        Some(endpoint.map(|endpoint| Traces { endpoint, service, sampler }))
     }
 
     fn database_url(&mut self) -> Option<Secret> {

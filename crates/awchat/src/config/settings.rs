@@ -92,6 +92,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("ADMIN_TOKEN", None, "opens the read-only page /admin; 16 bytes or more"),
     setting("PUSH_PREVIEW", Some("off"), "on: a push carries the message's text"),
     setting("LOG_FORMAT", Some("pretty"), "pretty or json"),
+    setting("OTEL_EXPORTER_OTLP_ENDPOINT", None, "base URL of a collector that takes OTLP over HTTP; unset: no traces"),
+    setting("OTEL_SERVICE_NAME", Some("awchat"), "the name that traces carry"),
+    setting(
+        "OTEL_TRACES_SAMPLER",
+        Some("parentbased_always_on"),
+        "what is traced: always_on, always_off or traceidratio, or parentbased_ and one of these, where callers decide first",
+    ),
+    setting("OTEL_TRACES_SAMPLER_ARG", Some("1"), "the share that traceidratio traces, 0 to 1"),
 ];
 
 /// The settings with their defaults, for `awchat serve --help`.

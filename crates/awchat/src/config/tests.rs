@@ -35,6 +35,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.intercom.settle, Duration::from_secs(30));
     assert_eq!(config.ticket_prefix, "AW");
     assert_eq!(config.log_format, LogFormat::Pretty);
+    assert!(config.traces.is_none());
     assert!(!config.push.preview && config.cors_origins.is_empty() && config.trusted_proxies.is_empty());
 }
 
@@ -88,6 +89,9 @@ fn each_rule_names_its_setting() {
         ("ADMIN_TOKEN", "short"),
         ("PUSH_PREVIEW", "yes"),
         ("LOG_FORMAT", "xml"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+        ("OTEL_TRACES_SAMPLER_ARG", "5"),
     ];
     for (name, value) in wrong {
         let told = problem(&[(name, value)]);
@@ -107,6 +111,22 @@ fn lists_are_comma_separated() {
     assert_eq!(config.session.secrets[0].expose(), "new-secret-0123456789abcdef-01234567");
     assert_eq!(config.cors_origins, ["https://app.example.com", "http://localhost:5173"]);
     assert_eq!(config.trusted_proxies.len(), 2);
+}
+
+#[test]
+fn traces_are_sampled_as_opentelemetry_names_it() {
+    let sampler = |changes: &[(&str, &str)]| {
+        let endpoint = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")];
+        let Sampler { follows_parent, share } =
+            with(&[&endpoint, changes].concat()).expect("complete").traces.expect("an endpoint").sampler;
+        (follows_parent, share)
+    };
+    assert_eq!(sampler(&[]), (true, 1.0));
+    assert_eq!(sampler(&[("OTEL_TRACES_SAMPLER", "always_off")]), (false, 0.0));
+    let arg = ("OTEL_TRACES_SAMPLER_ARG", "0.05");
+    assert_eq!(sampler(&[("OTEL_TRACES_SAMPLER", "always_on"), arg]), (false, 1.0));
+    assert_eq!(sampler(&[("OTEL_TRACES_SAMPLER", "traceidratio"), arg]), (false, 0.05));
+    assert_eq!(sampler(&[("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), arg]), (true, 0.05));
 }
 
 #[test]

@@ -7,13 +7,14 @@ use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::SemaphorePermit;
+use tracing::Instrument;
 use url::Url;
 
 use super::budget::{Class, Seen};
 use super::retry::Attempted;
 use super::{CallError, Intercom, NotApplied, READ_TIMEOUT, wire};
 use crate::breaker::Outcome;
-use crate::{clock, id};
+use crate::{clock, id, traces};
 
 /// How long a call waits for its turn.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
@@ -124,7 +125,7 @@ impl Intercom {
             .budget
             .take(call.class, started_ms)
             .map_err(|wait| not_applied(NotApplied::NoBudget, Some(wait)))?;
-        let exchange = self.exchange(call).await;
+        let exchange = self.traced(call).await;
         let now_ms = self.0.clock.now_ms();
         let opened = {
             let mut guard = self.guard();
@@ -139,7 +140,7 @@ impl Intercom {
 
     /// The half-open circuit's look at Intercom: past breaker, bulkhead and budget.
     pub(super) async fn probe(&self, call: &Call) -> Outcome {
-        let outcome = self.exchange(call).await.outcome();
+        let outcome = self.traced(call).await.outcome();
         let now_ms = self.0.clock.now_ms();
         self.guard().breaker.record_probe(outcome, now_ms, id::chance());
         outcome
@@ -158,6 +159,17 @@ impl Intercom {
             turn = bulkhead.acquire() => turn.map_err(|_closed| full()),
             () = self.0.clock.sleep(QUEUE_WAIT) => Err(full()),
         }
+    }
+
+    async fn traced(&self, call: &Call) -> Exchange {
+        let span = traces::call("intercom", format_args!("{} {:?}", call.method, call.class));
+        let exchange = self.exchange(call).instrument(span.clone()).await;
+        let status = match &exchange {
+            Exchange::Answered { status, .. } => Some(status.as_u16()),
+            Exchange::Unreachable | Exchange::Broken { .. } => None,
+        };
+        traces::ended(&span, status, status.is_none_or(|status| status >= 400));
+        exchange
     }
 
     async fn exchange(&self, call: &Call) -> Exchange {

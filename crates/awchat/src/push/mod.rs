@@ -12,6 +12,7 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::breaker::{Breaker, Circuit, Outcome as Went};
 use crate::clock::Clock;
@@ -22,6 +23,7 @@ use crate::metrics::Grid;
 use crate::store::Store;
 use crate::store::devices::Platform;
 use crate::store::notices::{End, Kind, Pile, Target};
+use crate::traces;
 
 pub mod decide;
 pub mod fcm;
@@ -325,9 +327,12 @@ impl Shared {
             badge: target.unread_total,
             now_s: self.clock.now_s(),
         };
-        let Some(sent) = flight.unless_called_back(lane.service.send(&message)).await else {
+        let traced = traces::call("fcm", "send");
+        let sending = lane.service.send(&message).instrument(traced.clone());
+        let Some(sent) = flight.unless_called_back(sending).await else {
             return Ok(self.later(0));
         };
+        traces::ended(&traced, None, sent != fcm::Sent::Answered(Outcome::Sent));
         let now_ms = self.clock.now_ms();
         if lane.record(sent.went(), now_ms - started_ms, now_ms) {
             tracing::warn!("the circuit to FCM opens");
@@ -377,8 +382,11 @@ impl Shared {
             return Ok(End::Done);
         }
         let started_ms = self.clock.now_ms();
+        let traced = traces::call("telegram", "send");
         let sending = lane.service.send(&target.token, words, &pile.conversation, target.is_ticket);
+        let sending = sending.instrument(traced.clone());
         let Some(sent) = flight.unless_called_back(sending).await else { return Ok(End::Done) };
+        traces::ended(&traced, None, !matches!(sent, telegram::Sent::Delivered));
         let now_ms = self.clock.now_ms();
         if lane.record(sent.went(), now_ms - started_ms, now_ms) {
             tracing::warn!("the circuit to Telegram opens");

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use crate::chat::Chat;
 use crate::chat::draft::Draft;
 use crate::chat::requests::{Identity, Outcome, Sent, Waiting};
 use crate::error::{Error, Result};
 use crate::store::outbound::Told;
+use crate::traces;
 
 /// How long a request waits for its end before the client hears that it goes on.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -48,7 +51,7 @@ impl Chat {
         let (waiting, end) = self.requests.join_or_begin(&identity, &draft.fingerprint())?;
         let Some(end) = end else { return Some(waiting) };
         let chat = Arc::clone(self);
-        self.tasks.spawn(async move {
+        let sending = async move {
             let outcome = chat.work_on(&draft, &identity).await.unwrap_or_else(|error| {
                 // Nobody's row is refused or gone but an erased user's.
                 if matches!(error, Error::NotFound | Error::Unauthorized(_)) {
@@ -62,7 +65,8 @@ impl Chat {
             });
             chat.requests.end(&identity);
             end.send_replace(Some(outcome));
-        });
+        };
+        self.tasks.spawn(sending.instrument(traces::begun("send message")));
         Some(waiting)
     }
 
