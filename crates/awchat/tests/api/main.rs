@@ -39,6 +39,7 @@ mod sending;
 mod sweep;
 mod ticket_messages;
 mod tickets;
+mod traces;
 mod uploads;
 mod webhooks;
 mod widget;

@@ -120,6 +120,16 @@ impl Server {
         self.status("VmRSS:")
     }
 
+    /// Its threads' names, as far as Linux tells them.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let id = self.child.as_ref().expect("a running server").id();
+        let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("Linux tells");
+        let name = |thread: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(thread.expect("a thread").path().join("comm")).unwrap_or_default()
+        };
+        threads.map(|thread| name(thread).trim_end().to_owned()).collect()
+    }
+
     fn status(&self, name: &str) -> u64 {
         let id = self.child.as_ref().expect("a running server").id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells");
