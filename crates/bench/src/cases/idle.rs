@@ -1,9 +1,14 @@
-//! Idle polls: against a bare handler and the Express peer, with metrics, and in a large database.
+//! Idle polls: against a bare handler and the Express peer, with metrics, with traces, and in a large database.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::post;
 use sandbox::Sandbox;
+use tokio::net::TcpListener;
 
 use super::{folder, of_turns};
 use crate::load::rush::{self, Pace, Rush};
@@ -140,6 +145,41 @@ pub(crate) async fn measured(effort: Effort) -> Result<Vec<Row>> {
     }
     let (ratio, spread) = with.to(&without);
     Ok(vec![Row::new("idle poll with metrics read each second, to without", ratio, "×").note(of_turns(effort, spread))])
+}
+
+/// What it costs that polls are traced, as they are where nothing but a collector is set: each of them.
+pub(crate) async fn traced(effort: Effort) -> Result<Vec<Row>> {
+    let (home, beside) = (folder()?, folder()?);
+    let intercom = intercom().await?;
+    let (server, polls) = filled(home.path(), &intercom, &[]).await?;
+    let (collector, batches) = collector().await?;
+    let (traced, _) = filled(beside.path(), &intercom, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector)]).await?;
+    let (mut without, mut with) = (Turns::default(), Turns::default());
+    for _ in 0..effort.turns {
+        without.take(&server, &polls, effort).await?;
+        with.take(&traced, &polls, effort).await?;
+    }
+    if batches.load(Ordering::Relaxed) == 0 {
+        return Err("the collector got nothing".into());
+    }
+    let (ratio, spread) = with.to(&without);
+    let cost = median(&ratios(&with.costs_us, &without.costs_us)).0;
+    let note = format!("{}; {cost:.2} × the processor time", of_turns(effort, spread));
+    Ok(vec![Row::new("idle poll with each traced, to without", ratio, "×").note(note)])
+}
+
+/// A collector of traces, which takes whatever comes; its address, and how many batches it has taken.
+async fn collector() -> Result<(String, Arc<AtomicUsize>)> {
+    let batches: Arc<AtomicUsize> = Arc::default();
+    let taken = Arc::clone(&batches);
+    let take = async move |_: axum::body::Bytes| {
+        taken.fetch_add(1, Ordering::Relaxed);
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let app = Router::new().route("/v1/traces", post(take));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok((url, batches))
 }
 
 /// A server with a thousand conversations of as many users, each polled once, and those polls.

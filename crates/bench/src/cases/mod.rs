@@ -11,14 +11,15 @@ mod idle;
 mod memory;
 
 /// The cases, in the table's order.
-pub(crate) const NAMES: [&str; 10] =
-    ["idle", "metrics", "large", "calls", "webhooks", "replies", "postgres", "memory", "start", "uploads"];
+pub(crate) const NAMES: [&str; 11] =
+    ["idle", "metrics", "traces", "large", "calls", "webhooks", "replies", "postgres", "memory", "start", "uploads"];
 
 /// Runs one of them.
 pub(crate) async fn run(name: &str, effort: Effort) -> Result<Vec<Row>> {
     match name {
         "idle" => idle::compared(effort).await,
         "metrics" => idle::measured(effort).await,
+        "traces" => idle::traced(effort).await,
         "large" => idle::large(effort).await,
         "calls" => chat::calls().await,
         "webhooks" => chat::webhooks(effort).await,
