@@ -137,8 +137,20 @@ mod tests {
     }
 
     /// What pages and files for operators name that is somebody else's.
-    const FOREIGN: [&str; 8] =
-        ["AWS_", "POSTGRES_", "ROOT_", "REDIS_PASSWORD", "S3_SECRET_KEY", "AF_", "METHOD_", "SESSION_JWT_SECRET"];
+    const FOREIGN: [&str; 11] = [
+        "AWS_",
+        "POSTGRES_",
+        "ROOT_",
+        "REDIS_PASSWORD",
+        "S3_SECRET_KEY",
+        "AF_",
+        "METHOD_",
+        "SESSION_JWT_SECRET",
+        // OpenTelemetry's own, which its library reads.
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_BSP_",
+    ];
 
     /// Words of capitals with an underscore: what a setting's name looks like.
     fn names(text: &str) -> impl Iterator<Item = &str> {
