@@ -141,15 +141,16 @@ impl Authenticator {
     /// # Errors
     /// As [`Authenticator::verify`].
     pub async fn verify_token(&self, token: &str) -> Result<User> {
-        let fingerprint: [u8; 32] = Sha256::digest(token).into();
-        // Counted before the look: who is erased meanwhile is looked for again next time.
-        let erasures = self.store.as_ref().map_or(0, Store::erasures);
-        if let Some(known) = self.verified.get(&fingerprint) {
-            if self.clock.now_s() < known.until && erasures == known.erasures {
-                return Ok(known.user);
-            }
-            self.verified.remove(&fingerprint);
+        let fingerprint = fingerprint(token);
+        if let Some(user) = self.known(&fingerprint) {
+            return Ok(user);
         }
+        let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if !token.bytes().all(part) {
+            return Err(Error::Unauthorized("token malformed"));
+        }
+        // Counted before the look: who is erased meanwhile is looked for again next time.
+        let erasures = self.erasures();
         let claims = self.signed_claims(token).await?;
         let now = self.clock.now_s();
         let user = User::from(claims.check(&self.rules, now).map_err(Error::Unauthorized)?);
@@ -157,6 +158,25 @@ impl Authenticator {
         let until = user.ends_at().min(now + CACHED_FOR_S);
         self.verified.insert(fingerprint, Verified { user: user.clone(), until, erasures });
         Ok(user)
+    }
+
+    /// The user whose token the `Authorization` header carries, if it was verified a short while ago: at once. `None`
+    /// refuses nobody, it says to ask [`Authenticator::verify`].
+    pub fn remembered(&self, headers: &HeaderMap) -> Option<User> {
+        self.known(&fingerprint(bearer(headers).ok()?))
+    }
+
+    fn known(&self, fingerprint: &[u8; 32]) -> Option<User> {
+        let known = self.verified.get(fingerprint)?;
+        if self.clock.now_s() < known.until && self.erasures() == known.erasures {
+            return Some(known.user);
+        }
+        self.verified.remove(fingerprint);
+        None
+    }
+
+    fn erasures(&self) -> u64 {
+        self.store.as_ref().map_or(0, Store::erasures)
     }
 
     /// A token from before its user was erased ended with that; the first one from after it brings the user back.
@@ -226,11 +246,12 @@ fn bearer(headers: &HeaderMap) -> Result<&str> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(Error::Unauthorized("token longer than 4096 bytes"));
     }
-    let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if !token.bytes().all(part) {
-        return Err(Error::Unauthorized("token malformed"));
-    }
     Ok(token)
+}
+
+/// What a token is remembered by.
+fn fingerprint(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
 }
 
 /// A session token for `sub`, signed with HS256: for `awchat token`, and for Mini Apps without a backend.

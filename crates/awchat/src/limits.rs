@@ -88,6 +88,12 @@ impl Limits {
         }
     }
 
+    /// As [`Limits::check`] for who has no other node to ask: at once.
+    pub fn check_here(&self, user: &UserId, weight: Weight) -> Option<Decision> {
+        let is_alone = self.shared.is_up().is_none();
+        is_alone.then(|| self.users.take(user, weight.units(), self.clock.now_ms()))
+    }
+
     /// Counts a failure (a 401, a wrong signature) of the client at `address`. This machine's own address is never
     /// limited: behind a local proxy that TRUSTED_PROXIES does not name, it would stand for everybody.
     pub fn check_failure(&self, address: IpAddr) -> Decision {

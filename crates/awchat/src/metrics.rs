@@ -24,13 +24,20 @@ const MOST_ROUTES: usize = 256;
 #[derive(Default)]
 pub struct Requests(RwLock<HashMap<Box<str>, Arc<OfRoute>>>);
 
+impl fmt::Debug for OfRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OfRoute")
+    }
+}
+
 impl fmt::Debug for Requests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Requests")
     }
 }
 
-struct OfRoute {
+/// Answers of one route.
+pub struct OfRoute {
     /// By method and status.
     answers: [[AtomicU64; STATUSES.len()]; METHODS.len()],
     /// By the first end that is not below; one more for what took longer.
@@ -47,24 +54,30 @@ impl OfRoute {
             all_ms: AtomicU64::new(0),
         }
     }
+
+    /// Counts an answer.
+    pub fn count(&self, method: &str, status: u16, took_ms: i64) {
+        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
+        let status = STATUSES.iter().position(|known| *known == status).unwrap_or(0);
+        let took_ms = u64::try_from(took_ms).unwrap_or(0);
+        let bucket = ENDS_MS.iter().position(|end| took_ms <= u64::from(*end)).unwrap_or(ENDS_MS.len());
+        self.answers[method][status].fetch_add(1, Ordering::Relaxed);
+        self.times[bucket].fetch_add(1, Ordering::Relaxed);
+        if took_ms > 0 {
+            self.all_ms.fetch_add(took_ms, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Requests {
     /// Counts an answer; `route` is the template, never the path.
     pub fn count(&self, method: &str, route: &str, status: u16, took_ms: i64) {
         let Some(of_route) = self.of_route(route) else { return };
-        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
-        let status = STATUSES.iter().position(|known| *known == status).unwrap_or(0);
-        let took_ms = u64::try_from(took_ms).unwrap_or(0);
-        let bucket = ENDS_MS.iter().position(|end| took_ms <= u64::from(*end)).unwrap_or(ENDS_MS.len());
-        of_route.answers[method][status].fetch_add(1, Ordering::Relaxed);
-        of_route.times[bucket].fetch_add(1, Ordering::Relaxed);
-        if took_ms > 0 {
-            of_route.all_ms.fetch_add(took_ms, Ordering::Relaxed);
-        }
+        of_route.count(method, status, took_ms);
     }
 
-    fn of_route(&self, route: &str) -> Option<Arc<OfRoute>> {
+    /// Where the answers of a route are counted that is asked for all the time; `None` where there are too many routes.
+    pub fn of_route(&self, route: &str) -> Option<Arc<OfRoute>> {
         if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(route) {
             return Some(known.clone());
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use futures_util::future::{Either, ready};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use crate::api::idle::Idle;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::limits::network;
@@ -140,7 +142,7 @@ pub async fn answer(
     let draining = Arc::new(AtomicBool::new(false));
     let settings = EdgeSettings { trusted_proxies, draining: Arc::clone(&draining), ..EdgeSettings::default() };
     let stop_accepting = CancellationToken::new();
-    let serving = serve(listener, router, settings, stop_accepting.clone());
+    let serving = serve_quickly(listener, Some(Idle::new(app.clone())), router, settings, stop_accepting.clone());
     let leaving = async {
         shutdown.cancelled().await;
         draining.store(true, Ordering::Relaxed);
@@ -155,13 +157,24 @@ pub async fn answer(
 /// Serves `router` on `listener` until `shutdown`; then accepts nothing more, closes idle connections, lets requests
 /// in flight finish for `drain_timeout`, and returns. Handlers see the peer as `ConnectInfo<SocketAddr>`.
 pub async fn serve(listener: TcpListener, router: Router, settings: EdgeSettings, shutdown: CancellationToken) {
+    serve_quickly(listener, None, router, settings, shutdown).await;
+}
+
+/// As [`serve`], idle polls answered by `idle` where it can.
+async fn serve_quickly(
+    listener: TcpListener,
+    idle: Option<Idle>,
+    router: Router,
+    settings: EdgeSettings,
+    shutdown: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(settings.max_connections));
     let crowd = Crowd::default();
     let tasks = TaskTracker::new();
     let kill = CancellationToken::new();
     let clock = Clock::system();
-    let connections =
-        Connections { http: http(settings.idle_timeout), router, clock: clock.clone(), settings, shutdown, kill };
+    let http = http(settings.idle_timeout);
+    let connections = Arc::new(Connections { http, idle, router, clock: clock.clone(), settings, shutdown, kill });
     while let Some((socket, peer, slot)) = connections.next(&listener, &slots).await {
         let Some(seat) = connections.seat(&crowd, peer.ip()) else { continue };
         let connections = connections.clone();
@@ -188,14 +201,16 @@ fn http(idle_timeout: Duration) -> http1::Builder {
     // is kept by `Watched`. The number of headers stays hyper's default of 100, which costs no allocation;
     // `api::respond` refuses more than 64.
     http.timer(TokioTimer::new()).header_read_timeout(idle_timeout);
+    // `Watched` notices who hangs up.
+    http.half_close(true);
     http.max_header_size(HYPER_HEAD_BYTES).max_buf_size(BUFFER_BYTES);
     http
 }
 
 /// What every connection shares.
-#[derive(Clone)]
 struct Connections {
     http: http1::Builder,
+    idle: Option<Idle>,
     router: Router,
     clock: Clock,
     settings: EdgeSettings,
@@ -261,24 +276,32 @@ impl Connections {
         phase: &Phase,
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<> {
         let busy = phase.busy();
-        let (mut parts, body) = request.into_parts();
-        parts.extensions.insert(ConnectInfo(peer));
-        let left = Leftover::default();
-        let body = match body.is_end_stream() {
-            true => Body::empty(),
-            false => Body::new(Timed::new(body, self.settings.body_timeout, self.clock.clone(), left.clone())),
-        };
-        // A router is always ready.
-        let answer = self.router.clone().call(Request::from_parts(parts, body));
+        let (parts, body) = request.into_parts();
+        let is_whole = body.is_end_stream();
         let is_last = self.settings.draining.load(Ordering::Relaxed);
-        async move {
+        let idle = self.idle.as_ref().filter(|_| is_whole && !is_last);
+        if let Some(answer) = idle.and_then(|idle| idle.answer(&parts)) {
+            return Either::Left(ready(Ok(answer.map(|body| Answer::whole(body, busy)))));
+        }
+        let left = (!is_whole).then(Leftover::default);
+        let body = match &left {
+            None => Body::empty(),
+            Some(left) => Body::new(Timed::new(body, self.settings.body_timeout, self.clock.clone(), left.clone())),
+        };
+        let mut request = Request::from_parts(parts, body);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        // A router is always ready.
+        let answer = self.router.clone().call(request);
+        Either::Right(async move {
             let mut answer = answer.await?;
-            left.discard().await;
+            if let Some(left) = left {
+                left.discard().await;
+            }
             if is_last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(answer.map(|body| Answer::new(body, busy)))
-        }
+        })
     }
 }
 

@@ -95,6 +95,9 @@ pub(super) async fn get(
     Ok(axum::Json(app.chat.get(&user.id, &id).await?))
 }
 
+/// A client learns from this header that it may wait.
+pub(super) const AW_POLL: (&str, &str) = ("aw-poll", "long");
+
 #[derive(Deserialize)]
 pub(super) struct PollQuery {
     since: Option<String>,
@@ -107,7 +110,7 @@ pub(super) async fn poll(
     slot: Slot,
     Path(id): Path<ConversationId>,
     Query(query): Query<PollQuery>,
-) -> Result<([(HeaderName, &'static str); 1], axum::Json<Poll>)> {
+) -> Result<([(&'static str, &'static str); 1], axum::Json<Poll>)> {
     let since = query.since.as_deref().map_or(Ok(0), params::since)?;
     let wait = query.wait.as_deref().map_or(Ok(Duration::ZERO), params::wait)?;
     if !wait.is_zero() {
@@ -118,8 +121,7 @@ pub(super) async fn poll(
         // Nobody waits for a server that is going.
         () = app.draining.cancelled() => app.chat.poll(&user.id, &id, since, Duration::ZERO).await?,
     };
-    // A client learns from it that it may wait.
-    Ok(([(HeaderName::from_static("aw-poll"), "long")], axum::Json(poll)))
+    Ok(([AW_POLL], axum::Json(poll)))
 }
 
 #[derive(Serialize)]

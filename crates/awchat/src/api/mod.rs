@@ -18,6 +18,7 @@ pub mod extract;
 mod feedback;
 pub mod files;
 mod health;
+pub mod idle;
 mod me;
 pub mod metrics;
 mod openapi;

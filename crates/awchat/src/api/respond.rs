@@ -77,8 +77,7 @@ pub fn layers<S>(router: Router<S>, settings: &Settings) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let policy = HeaderValue::from_str(&settings.rate_limit_policy);
-    let policy = policy.unwrap_or_else(|_| HeaderValue::from_static(""));
+    let policy = policy(&settings.rate_limit_policy);
     let frame = Arc::new(Frame { policy, clock: settings.clock.clone(), requests: settings.requests.clone() });
     let caught = layer_fn(|inner| Caught { inner });
     match &settings.cors_origins[..] {
@@ -88,6 +87,11 @@ where
             router.layer((framed, cors(origins), caught))
         }
     }
+}
+
+/// `RateLimit-Policy` of all answers.
+pub(super) fn policy(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Makes a handler's panic an answer.
@@ -210,7 +214,10 @@ fn route_of(route: &Option<MatchedPath>) -> &str {
 impl Asked {
     fn framed(self, mut response: Response, frame: &Frame) -> Response {
         one_shape(&mut response, &self.id);
-        add_headers(&mut response, &self.id, self.is_api);
+        if self.is_api && response.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        add_headers(response.headers_mut(), &self.id, self.is_api);
         if let Some(decision) = self.tally.0.get() {
             add_rate_limit(response.headers_mut(), decision, &frame.policy);
         }
@@ -245,7 +252,7 @@ fn known(method: &Method) -> &'static str {
 }
 
 /// The head's limits. hyper's own are wider (see `server`), because its refusals have no body.
-fn too_large(uri: &Uri, headers: &HeaderMap) -> Option<Response> {
+pub(super) fn too_large(uri: &Uri, headers: &HeaderMap) -> Option<Response> {
     let refusal = |status: StatusCode, message: String| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
@@ -327,22 +334,19 @@ fn translated(status: StatusCode) -> (StatusCode, ErrorBody) {
     (StatusCode::INTERNAL_SERVER_ERROR, body)
 }
 
-fn add_headers(response: &mut Response, id: &str, is_api: bool) {
-    let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
-    let headers = response.headers_mut();
+/// What every answer has.
+pub(super) fn add_headers(headers: &mut HeaderMap, id: &str, is_api: bool) {
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(X_REQUEST_ID, id);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_api {
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        if unauthorized {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
     }
 }
 
-fn add_rate_limit(headers: &mut HeaderMap, decision: &Decision, policy: &HeaderValue) {
+/// What a user's request left of the limit.
+pub(super) fn add_rate_limit(headers: &mut HeaderMap, decision: &Decision, policy: &HeaderValue) {
     headers.insert(RATELIMIT_LIMIT, HeaderValue::from(decision.limit));
     headers.insert(RATELIMIT_REMAINING, HeaderValue::from(decision.remaining));
     headers.insert(RATELIMIT_RESET, HeaderValue::from(decision.reset_s));

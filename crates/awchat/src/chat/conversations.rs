@@ -97,6 +97,13 @@ pub struct Poll {
     pub unread_count: i64,
 }
 
+/// A conversation in which nothing has changed since its user's last poll.
+pub struct Still {
+    place: Arc<Place>,
+    poll: Poll,
+    now_ms: i64,
+}
+
 /// What a user asks for when beginning a conversation: at least one of text, topic and files.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -135,7 +142,7 @@ impl Full {
 }
 
 impl Poll {
-    pub(super) fn of(head: Head, messages: Vec<Message>) -> Self {
+    pub(super) fn of(head: &Head, messages: Vec<Message>) -> Self {
         Self {
             messages,
             latest_timestamp: head.position,
@@ -220,8 +227,32 @@ impl Chat {
         self.store.conversation(user, id).await?.ok_or(Error::NotFound)
     }
 
+    /// The answer to an idle poll: nothing beyond position `since`, as memory alone can tell. `None` does not say that
+    /// there is anything. Give it to [`Chat::tell_still`] if the user is told so.
+    pub fn still(&self, user: &UserId, id: &ConversationId, since: i64) -> Option<Still> {
+        let place = self.heads.known(id)?;
+        let now_ms = self.clock.now_ms();
+        let poll = place.with_sound(&self.trust, now_ms, |head| {
+            let is_known = head.position == since || (head.position < since && self.trust.is_alone());
+            (is_known && head.user == *user).then(|| Poll::of(head, Vec::new()))
+        })?;
+        Some(Still { place, poll, now_ms })
+    }
+
+    /// The user is told that nothing has changed, and is known to look.
+    pub fn tell_still(&self, id: &ConversationId, Still { place, poll, now_ms }: Still) -> Poll {
+        self.watch(id, &place);
+        place.shown(poll.latest_timestamp, now_ms);
+        poll
+    }
+
     /// Messages beyond position `since` and the live state; waits up to `wait` for something to change.
     pub async fn poll(&self, user: &UserId, id: &ConversationId, since: i64, wait: Duration) -> Result<Poll> {
+        if wait.is_zero()
+            && let Some(still) = self.still(user, id, since)
+        {
+            return Ok(self.tell_still(id, still));
+        }
         let place = self.heads.place(id);
         let mut head = match self.head(user, id, &place, since).await {
             Ok(head) => head,
@@ -246,12 +277,12 @@ impl Chat {
         }
         if head.position <= since {
             place.shown(head.position, self.clock.now_ms());
-            return Ok(Poll::of(head, Vec::new()));
+            return Ok(Poll::of(&head, Vec::new()));
         }
         let messages = self.all_shown(self.store.messages_since(user, id, since, head.position).await?);
         place.shown(head.position, self.clock.now_ms());
         drop(looking);
-        Ok(Poll::of(head, messages))
+        Ok(Poll::of(&head, messages))
     }
 
     /// The conversation's head, from memory where that will do. What another node has changed may be on its way, so a

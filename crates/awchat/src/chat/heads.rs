@@ -132,6 +132,11 @@ impl Heads {
         place
     }
 
+    /// The conversation's place, if it has one.
+    pub fn known(&self, id: &ConversationId) -> Option<Arc<Place>> {
+        self.0.get(id)
+    }
+
     /// Forgets a head that may be an old one: the next poll reads what is so.
     pub fn doubt(&self, id: &ConversationId) {
         self.0.remove(id);
@@ -229,8 +234,13 @@ impl Place {
 
     /// The head, unless the database may say more by now.
     pub fn sound(&self, trust: &Trust, now_ms: i64) -> Option<Head> {
+        self.with_sound(trust, now_ms, |head| Some(head.clone()))
+    }
+
+    /// What `tell` says of a head that the database does not belie.
+    pub fn with_sound<T>(&self, trust: &Trust, now_ms: i64, tell: impl FnOnce(&Head) -> Option<T>) -> Option<T> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.head.as_ref().filter(|_| trust.holds(known.as_of, now_ms)).cloned()
+        known.head.as_ref().filter(|_| trust.holds(known.as_of, now_ms)).and_then(tell)
     }
 
     /// Sets the head, unless a newer one is here, and wakes who waits.

@@ -128,7 +128,7 @@ impl Chat {
             false => None,
         };
         *cursor = Some(Cursor { seq, ..newest });
-        let poll = Poll::of(head, self.all_shown(messages));
+        let poll = Poll::of(&head, self.all_shown(messages));
         Ok(Some(News::Change(Box::new(Change { id: conversation.id, poll, ticket }))))
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use http_body_util::{Either, Full};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
 use super::watched::{Busy, Timer, timer};
@@ -119,19 +120,25 @@ impl HttpBody for Timed {
 
 /// An answer's body; the connection is busy until it is dropped.
 pub(super) struct Answer {
-    body: Body,
+    body: Either<Full<Bytes>, Body>,
     _busy: Busy,
 }
 
 impl Answer {
+    /// What a handler answers.
     pub(super) fn new(body: Body, busy: Busy) -> Self {
-        Self { body, _busy: busy }
+        Self { body: Either::Right(body), _busy: busy }
+    }
+
+    /// What is all there.
+    pub(super) fn whole(body: Bytes, busy: Busy) -> Self {
+        Self { body: Either::Left(Full::new(body)), _busy: busy }
     }
 }
 
 impl HttpBody for Answer {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = axum::BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)

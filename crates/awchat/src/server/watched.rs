@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::EdgeSettings;
 use crate::clock::Clock;
@@ -55,8 +57,12 @@ impl Drop for Busy {
 
 /// A socket with deadlines for heads that were begun and for answers that are not taken. A request body's deadline is
 /// `Timed`'s, an idle connection's is hyper's.
-pub(super) struct Watched<S> {
-    socket: S,
+///
+/// It also notices that a client hangs up while its request is worked on. hyper would, if it were not told that half a
+/// connection may be closed: but to look, it takes 8 KiB for what it might read, each time, and keeps them while a poll
+/// waits.
+pub(super) struct Watched {
+    socket: TcpStream,
     phase: Phase,
     clock: Clock,
     head_timeout: Duration,
@@ -69,8 +75,8 @@ pub(super) struct Watched<S> {
     writing: Option<Timer>,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(socket: S, phase: Phase, settings: &EdgeSettings, clock: Clock) -> Self {
+impl Watched {
+    pub(super) fn new(socket: TcpStream, phase: Phase, settings: &EdgeSettings, clock: Clock) -> Self {
         Self {
             socket,
             phase,
@@ -110,6 +116,19 @@ impl<S> Watched<S> {
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
+    /// An error if the client has hung up while its request is worked on. What it sends ahead says that it has not.
+    fn notice_hanging_up(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.phase.now() & PHASES != BUSY {
+            return Ok(());
+        }
+        let mut next = [0];
+        match self.socket.poll_peek(cx, &mut ReadBuf::new(&mut next)) {
+            Poll::Ready(Ok(0)) => Err(ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Err(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Keeps the deadline of a write that made progress, or none.
     fn poll_stall<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -122,7 +141,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if Pin::new(&mut self.socket).poll_read(cx, buf)?.is_pending() {
@@ -136,7 +155,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, buf);
         self.poll_stall(cx, written)
@@ -155,7 +174,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.socket.is_write_vectored()
     }
 
+    /// hyper flushes whenever it has looked at everything: the moment to look whether anybody is still there.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.notice_hanging_up(cx)?;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
@@ -179,17 +200,24 @@ enum HeadLines {
 
 impl HeadLines {
     /// False if one of these bytes is a bare line feed.
-    fn take(&mut self, bytes: &[u8]) -> bool {
-        for byte in bytes {
-            *self = match (*self, byte) {
-                (Self::Over, _) => return true,
-                (Self::Before, b'\r' | b'\n') => Self::Before,
-                (Self::Line(1, b'\r'), b'\n') => Self::Over,
-                (Self::Line(_, b'\r'), b'\n') => Self::Line(0, b'\n'),
-                (Self::Line(..), b'\n') => return false,
-                (Self::Line(length, _), byte) => Self::Line(length + 1, *byte),
-                (Self::Before, byte) => Self::Line(1, *byte),
-            };
+    fn take(&mut self, mut bytes: &[u8]) -> bool {
+        while let Some(first) = bytes.first() {
+            match *self {
+                Self::Over => return true,
+                Self::Before if matches!(first, b'\r' | b'\n') => bytes = &bytes[1..],
+                Self::Before => *self = Self::Line(0, b'\n'),
+                Self::Line(length, last) => {
+                    let Some(end) = memchr(b'\n', bytes) else {
+                        *self = Self::Line(length + bytes.len(), bytes[bytes.len() - 1]);
+                        return true;
+                    };
+                    if end.checked_sub(1).map_or(last, |before| bytes[before]) != b'\r' {
+                        return false;
+                    }
+                    *self = if length + end == 1 { Self::Over } else { Self::Line(0, b'\n') };
+                    bytes = &bytes[end + 1..];
+                }
+            }
         }
         true
     }
