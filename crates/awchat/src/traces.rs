@@ -1,6 +1,7 @@
 //! Traces by OpenTelemetry, where `OTEL_EXPORTER_OTLP_ENDPOINT` is set; without it nothing of this is built.
 //!
-//! What is traced is this list: requests by method and route, calls to Intercom, FCM and Telegram, webhooks as they are
+//! What is traced is this list: requests by method and route (but for idle polls that memory answers before the routes,
+//! unless their callers trace them), calls to Intercom, FCM and Telegram, webhooks as they are
 //! applied. A span has a name, a status and a time. It never has an id, a path, a query, a word or a name of anybody's, and
 //! no log line comes with it.
 
@@ -30,6 +31,8 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::config;
 use crate::error::{Error, Result};
 
+/// The header by which callers say that they trace a request.
+pub const TRACEPARENT: &str = "traceparent";
 /// What is traced has this target, which no log line has, and a level below any line's: logs leave it out.
 const TARGET: &str = "traced";
 
@@ -164,11 +167,11 @@ struct Header<'a>(&'a str);
 
 impl Extractor for Header<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        (key == "traceparent").then_some(self.0)
+        (key == TRACEPARENT).then_some(self.0)
     }
 
     fn keys(&self) -> Vec<&str> {
-        vec!["traceparent"]
+        vec![TRACEPARENT]
     }
 }
 

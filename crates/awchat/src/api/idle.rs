@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::id::{self, ConversationId};
 use crate::limits::Weight;
 use crate::metrics::OfRoute;
+use crate::traces;
 
 /// Room for the headers of an answer, so that their map never grows.
 const HEADERS: usize = 14;
@@ -30,6 +31,8 @@ struct Inner {
     counted: Option<Arc<OfRoute>>,
     /// Answers to other origins have headers that the routes know of.
     has_origins: bool,
+    /// Who traces a request wants a span of it, which the routes make. Other idle polls leave none, as they leave no line.
+    has_traces: bool,
 }
 
 impl Idle {
@@ -38,13 +41,17 @@ impl Idle {
         let policy = respond::policy(&app.edge.limits.policy());
         let counted = app.requests.of_route(POLL);
         let has_origins = !app.config.cors_origins.is_empty();
-        Self(Arc::new(Inner { app, policy, counted, has_origins }))
+        let has_traces = app.config.traces.is_some();
+        Self(Arc::new(Inner { app, policy, counted, has_origins, has_traces }))
     }
 
     /// The whole answer to a request without a body; `None` where the routes must answer.
     pub fn answer(&self, request: &Parts) -> Option<Response<Bytes>> {
-        let Inner { app, policy, counted, has_origins } = &*self.0;
+        let Inner { app, policy, counted, has_origins, has_traces } = &*self.0;
         if request.method != Method::GET || (*has_origins && request.headers.contains_key(header::ORIGIN)) {
+            return None;
+        }
+        if *has_traces && request.headers.contains_key(traces::TRACEPARENT) {
             return None;
         }
         let (id, since) = asked(&request.uri)?;

@@ -175,7 +175,7 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let frame = self.frame.clone();
         let route = request.extensions().get::<MatchedPath>().cloned();
-        let traceparent = || request.headers().get("traceparent")?.to_str().ok();
+        let traceparent = || request.headers().get(traces::TRACEPARENT)?.to_str().ok();
         let asked = Asked {
             traced: traces::request(known(request.method()), route_of(&route), traceparent),
             started_ms: frame.clock.now_ms(),

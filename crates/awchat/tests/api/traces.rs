@@ -114,6 +114,9 @@ async fn a_collector_gets_requests_with_their_calls_and_nothing_of_anybodys() {
     let reply = format!("/api/conversations/{chat}/reply?canary=query");
     traced(&server, ("POST", &reply), Some(json!({ "body": "canary-reply" })), "01").await;
     traced(&server, ("GET", "/api/tickets"), None, "00").await;
+    let polled = user.call("GET", &format!("/api/conversations/{chat}/poll?since=0"), None, None).await;
+    let since = polled.expect("an answer").expect(200)["latestTimestamp"].clone();
+    traced(&server, ("GET", &format!("/api/conversations/{chat}/poll?since={since}")), None, "01").await;
     server.sandbox.operator().replies(&chat, "canary-answer").await;
     let phones = server.sandbox.phones();
     let waiting = Instant::now();
@@ -145,6 +148,13 @@ async fn a_collector_gets_requests_with_their_calls_and_nothing_of_anybodys() {
         assert!(!named(name).is_empty(), "{name}: {names:?}");
     }
     assert!(named("GET /api/tickets").is_empty(), "its caller had it not traced");
+    let of_caller = |span: &&&Span| hex::encode(&span.trace_id) == TRACE;
+    let polls = named("GET /api/conversations/{id}/poll");
+    assert_eq!(
+        polls.iter().filter(of_caller).count(),
+        1,
+        "its caller traces it, though memory could answer: {names:?}"
+    );
     for body in collector.bodies() {
         let text = String::from_utf8_lossy(&body);
         for secret in ["canary", chat.as_str(), "eyJ", "Bearer"] {

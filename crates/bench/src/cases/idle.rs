@@ -147,25 +147,33 @@ pub(crate) async fn measured(effort: Effort) -> Result<Vec<Row>> {
     Ok(vec![Row::new("idle poll with metrics read each second, to without", ratio, "×").note(of_turns(effort, spread))])
 }
 
-/// What it costs that polls are traced, as they are where nothing but a collector is set: each of them.
+/// What it costs idle polls that a collector is set, and those that their callers trace.
 pub(crate) async fn traced(effort: Effort) -> Result<Vec<Row>> {
     let (home, beside) = (folder()?, folder()?);
     let intercom = intercom().await?;
     let (server, polls) = filled(home.path(), &intercom, &[]).await?;
     let (collector, batches) = collector().await?;
     let (traced, _) = filled(beside.path(), &intercom, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector)]).await?;
-    let (mut without, mut with) = (Turns::default(), Turns::default());
+    let parent: &[u8] = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n";
+    let by_callers: Requests = polls.iter().map(|poll| [&poll[..poll.len() - 2], parent].concat()).collect();
+    let (mut without, mut with, mut each) = (Turns::default(), Turns::default(), Turns::default());
     for _ in 0..effort.turns {
         without.take(&server, &polls, effort).await?;
         with.take(&traced, &polls, effort).await?;
+        each.take(&traced, &by_callers, effort).await?;
     }
     if batches.load(Ordering::Relaxed) == 0 {
         return Err("the collector got nothing".into());
     }
-    let (ratio, spread) = with.to(&without);
-    let cost = median(&ratios(&with.costs_us, &without.costs_us)).0;
-    let note = format!("{}; {cost:.2} × the processor time", of_turns(effort, spread));
-    Ok(vec![Row::new("idle poll with each traced, to without", ratio, "×").note(note)])
+    let row = |what: &str, turns: &Turns| {
+        let (ratio, spread) = turns.to(&without);
+        let cost = median(&ratios(&turns.costs_us, &without.costs_us)).0;
+        Row::new(what, ratio, "×").note(format!("{}; {cost:.2} × the processor time", of_turns(effort, spread)))
+    };
+    Ok(vec![
+        row("idle poll with a collector of traces, to without", &with),
+        row("the same, each traced by its caller", &each),
+    ])
 }
 
 /// A collector of traces, which takes whatever comes; its address, and how many batches it has taken.
