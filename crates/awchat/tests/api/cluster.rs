@@ -70,6 +70,17 @@ impl Engines {
     }
 }
 
+/// The processor time that a Redis server has used so far, in microseconds.
+pub(crate) async fn redis_us(redis: &str) -> f64 {
+    let mut redis = TcpStream::connect(redis.strip_prefix("redis://").expect("an address")).await.expect("Redis");
+    redis.write_all(b"INFO cpu\r\nQUIT\r\n").await.expect("told");
+    let mut answer = String::new();
+    redis.read_to_string(&mut answer).await.expect("an answer");
+    let used = |name: &str| answer.lines().find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok());
+    let used = ["used_cpu_sys:", "used_cpu_user:"].map(|name| used(name).expect("Redis tells"));
+    used.iter().sum::<f64>() * 1e6
+}
+
 impl Drop for Engines {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());

@@ -21,6 +21,7 @@ mod events;
 mod export;
 mod feedback;
 mod files;
+mod growth;
 mod harness;
 mod health;
 mod identity;

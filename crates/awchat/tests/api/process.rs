@@ -102,6 +102,11 @@ impl Server {
         panic!("the server does not answer");
     }
 
+    /// The processor time that it has used since it was started, in ticks of 10 ms.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        cpu_ticks(self.child.as_ref().expect("a running server").id())
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -268,6 +273,14 @@ impl Caller {
         let read = answer.expect("the server answers").expect(200);
         bodies(&read).into_iter().map(str::to_owned).collect()
     }
+}
+
+/// The processor time that a process has used, by `/proc`: in ticks of 10 ms.
+pub(crate) fn cpu_ticks(id: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("Linux tells");
+    // After the name, which may hold anything: the state is the third field, utime and stime the 14th and 15th.
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    [11, 12].map(|at| fields[at].parse::<u64>().expect("a number")).iter().sum()
 }
 
 fn client() -> reqwest::Client {
