@@ -294,16 +294,19 @@ async fn the_same_request_at_two_nodes_at_once_is_one_message_and_both_hear_of_i
         // Nobody's row is there before all have asked.
         let mut nobody = AnyConnection::connect(nodes[0].config.database_url.expose()).await.expect("a connection");
         let mut held = nobody.begin().await.expect("a transaction");
-        held.execute("lock table outbound in share mode").await.expect("held");
+        held.execute("update contact set created_ms = created_ms where user_id = 'ada'").await.expect("held");
         let asking = at_once(&nodes, 6, |app, _| {
             let (chat, key) = (chat.clone(), key.map(str::to_owned));
             let content = (Some(format!("with {key:?}")), Vec::new());
             async move { app.chat.reply(ada(), Profile::default(), chat, content, key).await }
         });
+        // Who writes to the journal begins with the user's contact.
         let waits = "select count(*) from pg_stat_activity where datname = current_database()
-            and wait_event_type = 'Lock' and query like 'insert into outbound%'";
+            and wait_event_type = 'Lock' and query like 'update contact set created_ms%'";
         let let_go = async {
+            let began = Instant::now();
             while count(&nodes[0], waits).await < 2 {
+                assert!(began.elapsed() < Duration::from_secs(4), "both nodes ask");
                 tokio::task::yield_now().await;
             }
             held.rollback().await.expect("let go");
