@@ -291,6 +291,11 @@ async fn the_same_request_at_two_nodes_at_once_is_one_message_and_both_hear_of_i
     let slow = Fault::new(Kind::Slow { ms: 700 }).on("POST", &format!("/conversations/{id}/reply"));
     world.sandbox.fault(slow);
     for key in [Some("k"), None] {
+        // A webhook would wait for the contact too, and be taken for one who asks.
+        world.sandbox.webhooks_settled().await;
+        while count(&nodes[0], "select count(*) from inbox where raw is not null").await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         // Nobody's row is there before all have asked.
         let mut nobody = AnyConnection::connect(nodes[0].config.database_url.expose()).await.expect("a connection");
         let mut held = nobody.begin().await.expect("a transaction");
@@ -312,7 +317,10 @@ async fn the_same_request_at_two_nodes_at_once_is_one_message_and_both_hear_of_i
             held.rollback().await.expect("let go");
         };
         let (ends, ()) = tokio::join!(asking, let_go);
-        let bodies: Result<BTreeSet<_>, Error> = ends.into_iter().map(|end| end.map(|sent| sent.body)).collect();
+        // Without a key, who may have come after an answer at another node is told to ask again: it may mean new words.
+        let may_ask_again = |end: &Result<Sent, Error>| key.is_none() && matches!(end, Err(Error::Unavailable { .. }));
+        let bodies: Result<BTreeSet<_>, Error> =
+            ends.into_iter().filter(|end| !may_ask_again(end)).map(|end| end.map(|sent| sent.body)).collect();
         assert_eq!(bodies.expect("each is answered").len(), 1, "{key:?}: byte for byte");
     }
     assert_eq!(world.sandbox.contact_parts(&id).len(), 3);
