@@ -9,7 +9,7 @@ use super::draft::Draft;
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::store::erasure::ERASED;
-use crate::store::outbound::Told;
+use crate::store::outbound::{Outbound, Told};
 
 /// The answer to a message that Intercom has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +159,12 @@ impl Requests {
         }
     }
 
+    /// Nobody has been told 201 of this row: neither have those who ask for it here by now.
+    pub(super) fn is_row_unanswered(&self, row: &Outbound) {
+        let identity = Identity::of_row(row);
+        self.is_unanswered(&identity, self.asked(&identity));
+    }
+
     /// Of those who asked for it, who came first of those who can have been told 201 of its row before.
     pub(super) fn new_from(&self, identity: &Identity) -> usize {
         self.lock().get(identity).map_or(0, |at_work| at_work.asked_before).max(1)
@@ -210,5 +216,10 @@ impl Identity {
     pub(super) fn of(draft: &Draft) -> Self {
         let key_or_fingerprint = draft.key.clone().unwrap_or_else(|| draft.fingerprint());
         Self { user: draft.user.clone(), route: draft.route(), key_or_fingerprint }
+    }
+
+    fn of_row(row: &Outbound) -> Self {
+        let key_or_fingerprint = row.key.clone().unwrap_or_else(|| row.fingerprint.clone());
+        Self { user: row.user.clone(), route: row.route.clone(), key_or_fingerprint }
     }
 }

@@ -130,7 +130,6 @@ impl Chat {
                 Begun::Not(row) => return self.tell(row, identity).await.map(Some),
             },
             (None, Ok(contact)) => {
-                let asked = self.requests.asked(identity);
                 let row = draft.row(self.clock.now_ms(), self.intercom.behind_ms())?;
                 if !self.requests.take_on(identity, &row.id, false) {
                     return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
@@ -145,7 +144,8 @@ impl Chat {
                     return Ok(Some(Outcome::NoSuchFile));
                 }
                 tx.commit().await?;
-                self.requests.is_unanswered(identity, asked);
+                // Intercom has not been asked yet.
+                self.requests.is_row_unanswered(&row);
                 (row, contact)
             }
         };

@@ -349,6 +349,8 @@ impl Chat {
             response: Some(response),
             ..row
         };
+        // Not before this is committed, by which another node may know sooner than who asks here.
+        self.requests.is_row_unanswered(&sent);
         tx.update_outbound(&sent).await?;
         tx.bind_files(&sent.id, &now.id, &put.message.id).await?;
         self.follow_up(tx, &sent, put, now, now_ms).await

@@ -317,10 +317,7 @@ async fn the_same_request_at_two_nodes_at_once_is_one_message_and_both_hear_of_i
             held.rollback().await.expect("let go");
         };
         let (ends, ()) = tokio::join!(asking, let_go);
-        // Without a key, who may have come after an answer at another node is told to ask again: it may mean new words.
-        let may_ask_again = |end: &Result<Sent, Error>| key.is_none() && matches!(end, Err(Error::Unavailable { .. }));
-        let bodies: Result<BTreeSet<_>, Error> =
-            ends.into_iter().filter(|end| !may_ask_again(end)).map(|end| end.map(|sent| sent.body)).collect();
+        let bodies: Result<BTreeSet<_>, Error> = ends.into_iter().map(|end| end.map(|sent| sent.body)).collect();
         assert_eq!(bodies.expect("each is answered").len(), 1, "{key:?}: byte for byte");
     }
     assert_eq!(world.sandbox.contact_parts(&id).len(), 3);

@@ -141,7 +141,6 @@ impl Chat {
                 Begun::Not(row) => return self.tell(row, identity).await,
             },
             (None, Ok(contact)) => {
-                let asked = self.memory.requests.asked(identity);
                 let mut row = draft.row(self.now_ms(), self.behind_ms()).expect("a plain opening is JSON");
                 row.id = format!("r{}", self.world.time.count());
                 if !self.memory.requests.take_on(identity, &row.id, false) {
@@ -156,7 +155,7 @@ impl Chat {
                     };
                 }
                 tx.commit().await?;
-                self.memory.requests.is_unanswered(identity, asked);
+                self.memory.requests.is_row_unanswered(&row);
                 self.world.log(|| format!("node {} accepts {}: {:?} {:?}", self.node, row.id, row.key, row.body));
                 (row, contact)
             }

@@ -330,6 +330,7 @@ impl Chat {
             ..row
         };
         self.world.log(|| format!("node {} finds {} as {}", self.node, sent.id, put.message.id));
+        self.memory.requests.is_row_unanswered(&sent);
         if tx.update_outbound(&sent).await? { Ok(()) } else { Err(Fault::Unique) }
     }
 }
