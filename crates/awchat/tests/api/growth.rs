@@ -171,38 +171,44 @@ async fn a_poll_costs_as_much_at_three_nodes_as_at_one() {
     assert!(grown(&calm) <= ALIKE_NODES, "{}", grown(&calm));
 }
 
-/// Copies of the template's rows, for conversations `from` to `to`.
-fn copies(from: u64, to: u64) -> [String; 4] {
-    let copy = |table: &str, changed: &str| {
-        format!(
-            "insert into {table} select row.* from {table} as template, generate_series({from}, {to}) as n,
-               lateral jsonb_populate_record(template, jsonb_build_object({changed})) as row
-             where {}",
-            match table {
-                "message" => "template.conversation_id = (select id from conversation where user_id = 'template')",
-                _ => "template.user_id = 'template'",
-            }
-        )
+/// What is not the same in a copy of one of the template's rows, by table; `n` counts the copies.
+const COPIED: [(&str, &[(&str, &str)]); 4] = [
+    ("contact", &[("user_id", "'filler-' || n"), ("contact_id", "'contact-' || n")]),
+    ("conversation", &[("id", CHAT), ("user_id", "'filler-' || n")]),
+    ("message", &[("conversation_id", CHAT)]),
+    ("outbound", &[("id", "id || n"), ("user_id", "'filler-' || n"), ("conversation_id", CHAT)]),
+];
+const CHAT: &str = "'9' || lpad(cast(n as text), 14, '0')";
+
+/// Copies the template's rows of a table, so many times.
+async fn copy(database: &str, (table, changed): (&str, &[(&str, &str)]), size: u64) {
+    let mut connection = AnyConnection::connect(database).await.expect("a connection");
+    let columns =
+        format!("select cast(column_name as text) from information_schema.columns where table_name = '{table}'");
+    let columns = connection.fetch_all(sqlx::AssertSqlSafe(columns)).await.expect("columns");
+    let columns: Vec<String> = columns.iter().map(|row| row.get(0)).collect();
+    let copied = columns
+        .iter()
+        .map(|column| changed.iter().find(|(name, _)| name == column).map_or(column.as_str(), |(_, value)| *value));
+    let template = match table {
+        "message" => "conversation_id = (select id from conversation where user_id = 'template')",
+        _ => "user_id = 'template'",
     };
-    let (id, user) = ("'9' || lpad(cast(n as text), 14, '0')", "'filler-' || n");
-    [
-        copy("contact", &format!("'user_id', {user}, 'contact_id', 'contact-' || n")),
-        copy("conversation", &format!("'id', {id}, 'user_id', {user}")),
-        copy("message", &format!("'conversation_id', {id}")),
-        copy("outbound", &format!("'id', template.id || n, 'seq', -n, 'user_id', {user}, 'conversation_id', {id}")),
-    ]
+    let copy = format!(
+        "insert into {table} ({}) select {} from {table}, generate_series(1, {size}) as n where {template}",
+        columns.join(", "),
+        copied.collect::<Vec<_>>().join(", ")
+    );
+    connection.execute(sqlx::AssertSqlSafe(copy)).await.expect("copies");
+    connection.close().await.expect("closed");
 }
 
 /// Fills a server's database; how large it is then, in bytes.
 async fn fill(database: &str, size: u64) -> i64 {
     let mut filling = JoinSet::new();
-    for copy in copies(1, size) {
+    for of in COPIED {
         let database = database.to_owned();
-        filling.spawn(async move {
-            let mut connection = AnyConnection::connect(&database).await.expect("a connection");
-            connection.execute(sqlx::AssertSqlSafe(copy)).await.expect("copies");
-            connection.close().await.expect("closed");
-        });
+        filling.spawn(async move { copy(&database, of, size).await });
     }
     filling.join_all().await;
     let mut connection = AnyConnection::connect(database).await.expect("a connection");
