@@ -15,8 +15,8 @@ use crate::servers::{Postgres, Server, intercom, token};
 use crate::{Effort, Result};
 
 /// Somebody with a conversation.
-struct User {
-    token: String,
+pub(super) struct User {
+    pub(super) token: String,
     conversation: String,
 }
 
@@ -37,7 +37,7 @@ impl User {
     }
 }
 
-async fn users(server: &Server, count: usize) -> Result<Vec<User>> {
+pub(super) async fn users(server: &Server, count: usize) -> Result<Vec<User>> {
     let (client, mut users) = (reqwest::Client::new(), Vec::new());
     for n in 0..count {
         users.push(User::new(&client, server, &format!("user-{n}")).await?);
@@ -46,7 +46,7 @@ async fn users(server: &Server, count: usize) -> Result<Vec<User>> {
 }
 
 /// Lets what messages cause come to its end.
-async fn settle(intercom: &Sandbox) {
+pub(super) async fn settle(intercom: &Sandbox) {
     intercom.webhooks_settled().await;
     tokio::time::sleep(Duration::from_secs(4)).await;
 }
@@ -95,7 +95,8 @@ pub(crate) async fn calls() -> Result<Vec<Row>> {
     ])
 }
 
-type Said = Arc<Mutex<HashMap<String, Instant>>>;
+/// When each of the operator's messages was begun, by its words.
+pub(super) type Said = Arc<Mutex<HashMap<String, Instant>>>;
 type Heard = Arc<Mutex<Vec<Duration>>>;
 
 /// Takes the times of all messages, `said-N.`, that are in a part of an answer.
@@ -111,9 +112,26 @@ fn hear(part: &[u8], said: &Said, heard: &Heard) {
     }
 }
 
+/// How many messages the operator says in a second.
+pub(super) const PER_SECOND: u64 = 100;
+
+/// The operator says `said-N.` to one user after the other, each in its time, however long the one before takes.
+pub(super) async fn speak(intercom: &Sandbox, users: &[User], messages: u64, said: &Said) -> Result<()> {
+    let (began, mut speaking) = (Instant::now(), JoinSet::new());
+    for n in 0..messages {
+        tokio::time::sleep_until((began + Duration::from_millis(n * 1_000 / PER_SECOND)).into()).await;
+        let name = format!("said-{n}");
+        said.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), Instant::now());
+        let operator = intercom.operator();
+        let conversation = users[usize::try_from(n)? % users.len()].conversation.clone();
+        speaking.spawn(async move { operator.replies(&conversation, &format!("{name}.")).await });
+    }
+    speaking.join_all().await;
+    Ok(())
+}
+
 /// From the operator's message to the long poll and the event stream that wait for it, at a hundred a second.
 pub(crate) async fn webhooks(effort: Effort) -> Result<Vec<Row>> {
-    const PER_SECOND: u64 = 100;
     let home = folder()?;
     let intercom = intercom().await?;
     let server = Server::awchat(home.path(), &intercom, &[])?;
@@ -161,17 +179,7 @@ pub(crate) async fn webhooks(effort: Effort) -> Result<Vec<Row>> {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let messages = PER_SECOND * effort.turn.as_secs().max(1) * 2;
-    let began = Instant::now();
-    let mut speaking = JoinSet::new();
-    for n in 0..messages {
-        tokio::time::sleep_until((began + Duration::from_millis(n * 1_000 / PER_SECOND)).into()).await;
-        let name = format!("said-{n}");
-        said.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), Instant::now());
-        let operator = intercom.operator();
-        let conversation = users[usize::try_from(n)? % users.len()].conversation.clone();
-        speaking.spawn(async move { operator.replies(&conversation, &format!("{name}.")).await });
-    }
-    speaking.join_all().await;
+    speak(&intercom, &users, messages, &said).await?;
     let count = |heard: &Heard| heard.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
     let deadline = Instant::now() + Duration::from_secs(30);
     while (count(&polled) < messages || count(&streamed) < messages) && Instant::now() < deadline {

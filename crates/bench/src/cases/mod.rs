@@ -9,10 +9,13 @@ mod chat;
 mod files;
 mod idle;
 mod memory;
+mod push;
 
 /// The cases, in the table's order.
-pub(crate) const NAMES: [&str; 11] =
-    ["idle", "metrics", "traces", "large", "calls", "webhooks", "replies", "postgres", "memory", "start", "uploads"];
+pub(crate) const NAMES: [&str; 12] = [
+    "idle", "metrics", "traces", "large", "calls", "webhooks", "pushes", "replies", "postgres", "memory", "start",
+    "uploads",
+];
 
 /// Runs one of them.
 pub(crate) async fn run(name: &str, effort: Effort) -> Result<Vec<Row>> {
@@ -23,6 +26,7 @@ pub(crate) async fn run(name: &str, effort: Effort) -> Result<Vec<Row>> {
         "large" => idle::large(effort).await,
         "calls" => chat::calls().await,
         "webhooks" => chat::webhooks(effort).await,
+        "pushes" => push::pushes(effort).await,
         "replies" => chat::replies(effort).await,
         "postgres" => chat::replies_on_postgres(effort).await,
         "memory" => memory::memory().await,
