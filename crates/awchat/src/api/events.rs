@@ -9,6 +9,7 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
+use super::admission::Slot;
 use crate::app::App;
 use crate::auth::{User, bearer};
 use crate::chat::streams::{Cursor, Listener, News};
@@ -20,8 +21,9 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_secs(1);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-pub(super) async fn stream(State(app): State<App>, user: User, headers: HeaderMap) -> Result<Response> {
+pub(super) async fn stream(State(app): State<App>, user: User, slot: Slot, headers: HeaderMap) -> Result<Response> {
     let listener = app.chat.listen(&user.id)?;
+    slot.wait();
     let cursor = headers.get(LAST_EVENT_ID).and_then(|id| Cursor::parse(id.to_str().ok()?));
     // Of the head, the token alone is kept.
     let token = bearer(&headers)?.into();
