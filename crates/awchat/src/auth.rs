@@ -233,7 +233,10 @@ fn confirm(token: &str, algorithm: Algorithm, keys: &[DecodingKey]) -> Result<Cl
 }
 
 /// The token of the one `Authorization: Bearer` header.
-fn bearer(headers: &HeaderMap) -> Result<&str> {
+///
+/// # Errors
+/// [`Error::Unauthorized`] with what is wrong.
+pub fn bearer(headers: &HeaderMap) -> Result<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (first, second) = (values.next(), values.next());
     let value = first.ok_or(Error::Unauthorized("session token missing"))?;

@@ -96,6 +96,13 @@ pub fn parse_http_date(text: &str) -> Option<i64> {
     unix_ms(OffsetDateTime::parse(text, &Rfc2822).ok()?)
 }
 
+/// A time as HTTP writes it.
+pub fn http_date(unix_ms: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(unix_ms.div_euclid(1000));
+    let text = time.ok().and_then(|time| time.format(&Rfc2822).ok()).unwrap_or_default();
+    text.replace("+0000", "GMT")
+}
+
 fn unix_ms(time: OffsetDateTime) -> Option<i64> {
     i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
 }
@@ -113,6 +120,7 @@ mod tests {
     #[test]
     fn a_date_of_an_http_header_is_read() {
         assert_eq!(parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
+        assert_eq!(http_date(784_111_777_999), "Sun, 06 Nov 1994 08:49:37 GMT");
         for bad in ["", "60", "Sunday", "1994-11-06T08:49:37Z"] {
             assert_eq!(parse_http_date(bad), None, "{bad}");
         }

@@ -4,16 +4,19 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use futures_util::FutureExt;
 use futures_util::future::{Either, ready};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
@@ -22,12 +25,14 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use crate::api::admission::Slot;
 use crate::api::idle::Idle;
 use crate::app::App;
 use crate::clock::Clock;
@@ -35,9 +40,11 @@ use crate::limits::network;
 use crate::{api, worker};
 
 mod body;
+mod waiting;
 mod watched;
 
 use body::{Answer, Leftover, Timed};
+use waiting::{Exit, Leaving, Waiting};
 use watched::{Phase, Watched};
 
 /// hyper refuses a larger head with a bare 431. `api::respond` refuses from half of it on, with our own body.
@@ -220,11 +227,13 @@ struct Connections {
     kill: CancellationToken,
 }
 
-type Slot = tokio::sync::OwnedSemaphorePermit;
-
 impl Connections {
     /// The next connection, once there is room for it; `None` when it is time to go.
-    async fn next(&self, listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Slot)> {
+    async fn next(
+        &self,
+        listener: &TcpListener,
+        slots: &Arc<Semaphore>,
+    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let accept = async {
             let slot = slots.clone().acquire_owned().await.ok()?;
             loop {
@@ -256,25 +265,61 @@ impl Connections {
         // Answers are small and written whole: nothing is gained by holding them back.
         let _ = socket.set_nodelay(true);
         let phase = Phase::default();
-        let socket = Watched::new(socket, phase.clone(), &self.settings, self.clock.clone());
-        let service = service_fn(|request| self.answer(request, peer, &phase));
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(socket), service));
+        let mut socket = Watched::new(socket, phase.clone(), &self.settings, self.clock.clone());
+        let serving = async {
+            // In a box, which is gone while a request waits.
+            while let Some((mut left, waiting)) = Box::pin(self.serve(socket, peer, &phase)).await {
+                let (now_ms, is_last) = (|| self.clock.now_ms(), || self.shutdown.is_cancelled());
+                match waiting::answer(&mut left, waiting, now_ms, is_last).await {
+                    Ok(false) => socket = left,
+                    Ok(true) => return left.shutdown().await.unwrap_or(()),
+                    Err(_) => return,
+                }
+            }
+        };
         tokio::select! {
-            _ = connection.as_mut() => return,
-            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        tokio::select! {
-            _ = connection => {}
+            () = serving => {}
             () = self.kill.cancelled() => {}
         }
     }
 
-    fn answer(
+    /// Serves a connection until it is over, or a request of it waits: that one, and the socket.
+    async fn serve(&self, socket: Watched, peer: SocketAddr, phase: &Phase) -> Option<(Watched, Waiting)> {
+        let exit = Exit::default();
+        let service = service_fn(|request| self.answer(request, peer, phase, &exit));
+        let mut connection = self.http.serve_connection(TokioIo::new(socket), service);
+        let mut going = pin!(self.shutdown.cancelled());
+        let mut is_told = false;
+        let over = poll_fn(|cx| {
+            loop {
+                if Pin::new(&mut connection).poll(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                // Not before the answers to earlier requests are written.
+                if exit.is_wanted() && !phase.owes() {
+                    return Poll::Ready(false);
+                }
+                if is_told || going.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                is_told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        });
+        if over.await {
+            return None;
+        }
+        let left = connection.into_parts();
+        Some((left.io.into_inner().reading_again(&left.read_buf), exit.take()?))
+    }
+
+    fn answer<'a>(
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
         phase: &Phase,
-    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<> {
+        exit: &'a Exit,
+    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<'a> {
         let busy = phase.busy();
         let (parts, body) = request.into_parts();
         let is_whole = body.is_end_stream();
@@ -290,18 +335,23 @@ impl Connections {
         };
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(ConnectInfo(peer));
+        let slot = (is_whole && waiting::may_leave(&request)).then(Slot::default);
+        if let Some(slot) = &slot {
+            request.extensions_mut().insert(slot.clone());
+        }
         // A router is always ready.
         let answer = self.router.clone().call(request);
-        Either::Right(async move {
-            let mut answer = answer.await?;
+        let answer = async move {
+            let Ok(mut answer) = answer.await;
             if let Some(left) = left {
                 left.discard().await;
             }
             if is_last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(answer.map(|body| Answer::new(body, busy)))
-        })
+            answer.map(|body| Answer::new(body, busy))
+        };
+        Either::Right(Leaving::new(Box::pin(answer), slot, exit).map(Ok))
     }
 }
 

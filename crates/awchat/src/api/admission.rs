@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -39,22 +40,38 @@ struct Gate {
     clock: Clock,
 }
 
-/// A request's place among those that are worked on. A long poll gives it back before it waits, an event stream
-/// need not: the place is free again when the answer's head is made.
+/// A request's place among those that are worked on. A long poll and an event stream give it back before they wait, and
+/// the server, who put it into the request, then knows that they do.
 #[derive(Clone, Default)]
-pub struct Slot(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub struct Slot(Arc<Place>);
+
+#[derive(Default)]
+struct Place {
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    waits: AtomicBool,
+}
 
 impl Slot {
     /// The place of this request, which can give it back.
     fn given(permit: OwnedSemaphorePermit, request: &mut Request) -> Self {
-        let slot = Self(Arc::new(Mutex::new(Some(permit))));
-        request.extensions_mut().insert(slot.clone());
+        let slot = request.extensions_mut().get_or_insert_default::<Self>().clone();
+        *slot.0.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
         slot
     }
 
-    /// Gives the place back.
-    pub fn release(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    /// Gives the place back: from here on the request waits, for as long as it likes.
+    pub fn wait(&self) {
+        self.0.waits.store(true, Ordering::Relaxed);
+        self.free();
+    }
+
+    /// Whether the request waits.
+    pub fn waits(&self) -> bool {
+        self.0.waits.load(Ordering::Relaxed)
+    }
+
+    fn free(&self) {
+        self.0.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -99,7 +116,7 @@ where
             let answer = self.inner.call(request);
             return Box::pin(async move {
                 let answer = answer.await;
-                slot.release();
+                slot.free();
                 answer
             });
         }
@@ -111,7 +128,7 @@ where
             };
             let slot = Slot::given(permit, &mut request);
             let answer = inner.call(request).await;
-            slot.release();
+            slot.free();
             answer
         })
     }
@@ -132,7 +149,7 @@ mod tests {
         let (work, poll) = (go_on.clone(), go_on.clone());
         let work = async move || work.notified().await;
         let poll = async move |slot: Slot| {
-            slot.release();
+            slot.wait();
             poll.notified().await;
         };
         let routes =

@@ -114,7 +114,7 @@ pub(super) async fn poll(
     let since = query.since.as_deref().map_or(Ok(0), params::since)?;
     let wait = query.wait.as_deref().map_or(Ok(Duration::ZERO), params::wait)?;
     if !wait.is_zero() {
-        slot.release();
+        slot.wait();
     }
     let poll = tokio::select! {
         poll = app.chat.poll(&user.id, &id, since, wait) => poll?,

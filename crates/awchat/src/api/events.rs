@@ -9,8 +9,9 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
+use super::admission::Slot;
 use crate::app::App;
-use crate::auth::User;
+use crate::auth::{User, bearer};
 use crate::chat::streams::{Cursor, Listener, News};
 use crate::error::{Error, Result};
 
@@ -20,12 +21,12 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_secs(1);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-pub(super) async fn stream(State(app): State<App>, user: User, headers: HeaderMap) -> Result<Response> {
+pub(super) async fn stream(State(app): State<App>, user: User, slot: Slot, headers: HeaderMap) -> Result<Response> {
     let listener = app.chat.listen(&user.id)?;
+    slot.wait();
     let cursor = headers.get(LAST_EVENT_ID).and_then(|id| Cursor::parse(id.to_str().ok()?));
-    // Of the head, the token alone is kept: copied, for a part of the head holds the whole buffer that it was read into.
-    let token = headers.get(header::AUTHORIZATION).and_then(|token| HeaderValue::from_bytes(token.as_bytes()).ok());
-    let token = token.into_iter().map(|token| (header::AUTHORIZATION, token)).collect();
+    // Of the head, the token alone is kept.
+    let token = bearer(&headers)?.into();
     let told_ms = app.clock.now_ms();
     let open = Open { app, user, token, listener, cursor, is_new: true, told_ms };
     let mut response = Sse::new(stream::unfold(Some(open), next)).into_response();
@@ -41,7 +42,7 @@ struct Open {
     app: App,
     user: User,
     /// Verified again before anything is told, so that a stream ends with its token.
-    token: HeaderMap,
+    token: Box<str>,
     listener: Listener,
     cursor: Option<Cursor>,
     is_new: bool,
@@ -86,7 +87,7 @@ impl Open {
             if self.app.draining.is_cancelled() {
                 return Ok(Err(End::Shutdown));
             }
-            match self.app.edge.auth.verify(&self.token).await {
+            match self.app.edge.auth.verify_token(&self.token).await {
                 Ok(_) => {}
                 Err(Error::Unauthorized(_)) => return Ok(Err(End::Token)),
                 Err(error) => return Err(error),

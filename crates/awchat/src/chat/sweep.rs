@@ -247,23 +247,28 @@ impl Chat {
         Ok(())
     }
 
-    /// Somebody polls this conversation: if it has been quiet for a while, Intercom will be asked whether it is.
+    /// Somebody polls this conversation: if it has been quiet for a while, Intercom will be asked whether it is. No bell
+    /// is rung: of a hundred thousand users who poll, there are thousands each second.
     pub(super) fn watch(&self, id: &ConversationId, place: &Place) {
         if place.is_quiet(self.clock.now_ms()) {
             self.watched.push(id);
-            self.work.notify_one();
         }
     }
 
-    /// Asks Intercom about one watched conversation; `false` if none waits.
+    /// Asks Intercom about one watched conversation; `false` if none waits, or if Intercom cannot be asked: then about
+    /// none for now.
     pub async fn ask_about_watched(&self) -> Result<bool> {
         let Some(id) = self.watched.pop() else { return Ok(false) };
         match self.refresh(&id, Class::Sweep).await {
-            Ok(super::sync::Applied::Changed) => self.count_repair(),
-            Ok(_) | Err(Error::Unavailable { .. }) => {}
-            Err(other) => return Err(other),
+            Ok(applied) => {
+                if matches!(applied, super::sync::Applied::Changed) {
+                    self.count_repair();
+                }
+                Ok(true)
+            }
+            Err(Error::Unavailable { .. }) => Ok(false),
+            Err(other) => Err(other),
         }
-        Ok(true)
     }
 
     /// How often a sweep or a look at a watched conversation found what no webhook had brought.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -61,12 +62,36 @@ fn router() -> Router {
         sleep(Duration::from_millis(600)).await;
         "slow answer"
     };
+    let waiting = async |slot: Slot| {
+        slot.wait();
+        sleep(Duration::from_millis(200)).await;
+        "waited, ok"
+    };
+    let events = async |slot: Slot| {
+        slot.wait();
+        Body::from_stream(stream::iter(["one", "", "three"]).then(async |event| {
+            sleep(Duration::from_millis(50)).await;
+            Ok::<_, Infallible>(event)
+        }))
+    };
+    let endless = async |slot: Slot| {
+        slot.wait();
+        Body::from_stream(stream::repeat_with(|| Ok::<_, Infallible>(vec![b'x'; 64 * 1024])))
+    };
+    let quiet = async |slot: Slot| {
+        slot.wait();
+        Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>())
+    };
     let peer = async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.ip().to_string();
     Router::new()
         .route("/health", get(async || "ok"))
         .route("/echo", post(echo))
         .route("/slow", get(slow))
         .route("/peer", get(peer))
+        .route("/wait", get(waiting))
+        .route("/events", get(events))
+        .route("/endless", get(endless))
+        .route("/quiet", get(quiet))
         .route("/huge", get(async || vec![b'x'; 32 * 1024 * 1024]))
 }
 
@@ -84,8 +109,13 @@ async fn rest(socket: &mut TcpStream) -> String {
 
 /// Reads one answer with the body `ok` and leaves the connection open.
 async fn one_answer(socket: &mut TcpStream) -> String {
+    until(socket, "ok").await
+}
+
+/// Reads as far as `end`.
+async fn until(socket: &mut TcpStream, end: &str) -> String {
     let mut text = String::new();
-    while !text.ends_with("ok") {
+    while !text.ends_with(end) {
         let mut bytes = [0; 1024];
         let count = timeout(Duration::from_secs(5), socket.read(&mut bytes)).await.expect("an answer comes");
         let count = count.expect("the connection holds");
@@ -327,10 +357,119 @@ async fn shutdown_cuts_off_what_takes_too_long() {
 }
 
 #[tokio::test]
+async fn a_request_that_waits_leaves_hyper_and_takes_along_what_was_sent_ahead() {
+    let settings = quick();
+    let (http, clock) = (http(settings.idle_timeout), Clock::system());
+    let (shutdown, kill) = (CancellationToken::new(), CancellationToken::new());
+    let connections =
+        Connections { http, idle: None, router: router(), clock: clock.clone(), settings, shutdown, kill };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    for (request, leaves) in [
+        ("GET /wait HTTP/1.1\r\nhost: x\r\n\r\n", true),
+        ("GET /events HTTP/1.1\r\nhost: x\r\nconnection: Keep-Alive\r\n\r\n", true),
+        ("GET /wait HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", false),
+        ("GET /wait HTTP/1.0\r\n\r\n", false),
+        ("HEAD /wait HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", false),
+        ("GET /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", false),
+    ] {
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        client.write_all(request.as_bytes()).await.expect("sent");
+        client.write_all(b"ahead").await.expect("sent");
+        let (socket, peer) = listener.accept().await.expect("a connection");
+        let phase = Phase::default();
+        let socket = Watched::new(socket, phase.clone(), &connections.settings, clock.clone());
+        let serving = timeout(Duration::from_secs(5), connections.serve(socket, peer, &phase));
+        let left = serving.await.expect("in time");
+        assert_eq!(left.is_some(), leaves, "{request}");
+        if let Some((mut socket, _)) = left {
+            let mut ahead = [0; 5];
+            socket.read_exact(&mut ahead).await.expect("what was sent ahead");
+            assert_eq!(&ahead, b"ahead");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_waits_is_answered_in_its_turn_and_its_connection_goes_on() {
+    let server = Server::start(quick()).await;
+    let mut socket = server.connect().await;
+    let wait = "GET /wait HTTP/1.1\r\nhost: x\r\n\r\n";
+    socket.write_all(format!("{HEALTH}{wait}{HEALTH}").as_bytes()).await.expect("sent");
+    let mut all = one_answer(&mut socket).await;
+    while all.matches("HTTP/1.1 200 OK\r\n").count() < 3 {
+        all += &one_answer(&mut socket).await;
+    }
+    let [_, before, waited, after] = *all.split("HTTP/1.1 ").collect::<Vec<_>>() else { panic!("{all}") };
+    assert!(before.ends_with("\r\n\r\nok") && after.ends_with("\r\n\r\nok"), "{all}");
+    assert!(waited.ends_with("\r\n\r\nwaited, ok") && waited.contains("\r\ncontent-length: 10\r\n"), "{waited}");
+    assert!(waited.contains("\r\ndate: ") && waited.contains(" GMT\r\n"), "{waited}");
+    assert!(!waited.contains("connection: ") && !waited.contains("transfer-encoding: "), "{waited}");
+    sleep(Duration::from_millis(450)).await;
+    for _ in 0..2 {
+        socket.write_all(wait.as_bytes()).await.expect("sent");
+        assert!(one_answer(&mut socket).await.ends_with("\r\n\r\nwaited, ok"));
+    }
+    assert_eq!(rest(&mut socket).await, "", "idle, it is closed in the end");
+}
+
+#[tokio::test]
+async fn what_was_asked_for_before_a_request_that_waits_arrives_whole() {
+    let server = Server::start(quick()).await;
+    let mut socket = server.connect().await;
+    let requests = "GET /huge HTTP/1.1\r\nhost: x\r\n\r\nGET /wait HTTP/1.1\r\nhost: x\r\n\r\n";
+    socket.write_all(requests.as_bytes()).await.expect("sent");
+    sleep(Duration::from_millis(100)).await;
+    let all = until(&mut socket, "waited, ok").await;
+    assert!(all.len() > 32 * 1024 * 1024, "{} bytes", all.len());
+}
+
+#[tokio::test]
+async fn events_go_out_as_they_come() {
+    let server = Server::start(quick()).await;
+    let mut socket = server.connect().await;
+    socket.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    let answer = until(&mut socket, "\r\n0\r\n\r\n").await;
+    assert!(answer.contains("\r\ntransfer-encoding: chunked\r\n") && !answer.contains("content-length"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n3\r\none\r\n5\r\nthree\r\n0\r\n\r\n"), "{answer}");
+    socket.write_all(HEALTH.as_bytes()).await.expect("sent");
+    assert!(one_answer(&mut socket).await.starts_with("HTTP/1.1 200"));
+    // Before the first event, that there is a stream.
+    socket.write_all(b"GET /quiet HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    until(&mut socket, "\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn events_that_nobody_reads_are_given_up() {
+    let server = Server::start(quick()).await;
+    let mut socket = server.connect().await;
+    socket.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    sleep(Duration::from_millis(800)).await;
+    let received = rest(&mut socket).await;
+    assert!(received.len() < 32 * 1024 * 1024, "only what was in flight arrives");
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_connections_of_requests_that_wait() {
+    let server = Server::start(EdgeSettings { drain_timeout: Duration::from_millis(500), ..quick() }).await;
+    let (mut waiting, mut quiet) = (server.connect().await, server.connect().await);
+    waiting.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    quiet.write_all(b"GET /quiet HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    sleep(Duration::from_millis(50)).await;
+    server.shutdown.cancel();
+    let answer = rest(&mut waiting).await;
+    assert!(answer.contains("\r\nconnection: close\r\n") && answer.ends_with("waited, ok"), "{answer}");
+    timeout(Duration::from_millis(2000), server.serving).await.expect("it returns").expect("without a panic");
+    assert!(rest(&mut quiet).await.ends_with("\r\n\r\n"), "cut off");
+}
+
+#[tokio::test]
 async fn a_request_whose_client_hangs_up_is_given_up() {
     let (began, mut is_at_work) = tokio::sync::mpsc::channel::<tokio::sync::oneshot::Receiver<()>>(1);
-    let waiting = async move || {
+    let working = async move |uri: hyper::Uri, slot: Slot| {
         let (held, dropped) = tokio::sync::oneshot::channel::<()>();
+        if uri.path() == "/wait" {
+            slot.wait();
+        }
         let _ = began.send(dropped).await;
         std::future::pending::<()>().await;
         drop(held);
@@ -338,11 +477,11 @@ async fn a_request_whose_client_hangs_up_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     // No deadline ends it.
-    let router = Router::new().route("/wait", get(waiting));
+    let router = Router::new().route("/wait", get(working.clone())).route("/work", get(working));
     let serving = tokio::spawn(serve(listener, router, EdgeSettings::default(), CancellationToken::new()));
-    for leaves in [true, false] {
+    for (path, leaves) in [("/wait", true), ("/wait", false), ("/work", true), ("/work", false)] {
         let mut socket = TcpStream::connect(address).await.expect("the server listens");
-        socket.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.expect("sent");
         let given_up = is_at_work.recv().await.expect("the handler begins");
         if leaves {
             drop(socket);

@@ -3,10 +3,11 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -16,10 +17,18 @@ use crate::clock::Clock;
 
 pub(super) type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where a connection stands, shared by its socket and its service. The lowest two bits say where, the rest counts
-/// the requests, so that a deadline of an earlier request is never taken for one of this.
+/// Where a connection stands, shared by its socket and its service.
 #[derive(Clone, Default)]
-pub(super) struct Phase(Arc<AtomicU64>);
+pub(super) struct Phase(Arc<Stand>);
+
+#[derive(Default)]
+struct Stand {
+    /// The lowest two bits say where, the rest counts the requests, so that a deadline of an earlier request is never
+    /// taken for one of this.
+    at: AtomicU64,
+    /// Of an answer, something was written, and perhaps not all.
+    owes: AtomicBool,
+}
 
 /// A head is awaited, of a new connection or after its first byte.
 const HEAD: u64 = 0;
@@ -37,12 +46,17 @@ impl Phase {
     }
 
     fn enter(&self, phase: u64) {
-        let request = (self.0.load(Ordering::Relaxed) >> 2) + u64::from(phase == BUSY);
-        self.0.store(request << 2 | phase, Ordering::Relaxed);
+        let request = (self.0.at.load(Ordering::Relaxed) >> 2) + u64::from(phase == BUSY);
+        self.0.at.store(request << 2 | phase, Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.at.load(Ordering::Relaxed)
+    }
+
+    /// Whether something of an answer may still have to be written.
+    pub(super) fn owes(&self) -> bool {
+        self.0.owes.load(Ordering::Relaxed)
     }
 }
 
@@ -73,6 +87,8 @@ pub(super) struct Watched {
     reading: Option<(u64, Timer)>,
     /// Runs while nothing is taken.
     writing: Option<Timer>,
+    /// What was read already, and is to be read again.
+    ahead: Bytes,
 }
 
 impl Watched {
@@ -86,7 +102,14 @@ impl Watched {
             head: (HEAD, HeadLines::default()),
             reading: None,
             writing: None,
+            ahead: Bytes::new(),
         }
+    }
+
+    /// The same, of which these bytes are read next.
+    pub(super) fn reading_again(self, ahead: &[u8]) -> Self {
+        // Copied, for they hold the whole buffer that they were read into.
+        Self { ahead: Bytes::copy_from_slice(ahead), ..self }
     }
 
     /// Whether what was read has no bare line feed in a head.
@@ -117,7 +140,7 @@ impl Watched {
     }
 
     /// An error if the client has hung up while its request is worked on. What it sends ahead says that it has not.
-    fn notice_hanging_up(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(super) fn notice_hanging_up(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.phase.now() & PHASES != BUSY {
             return Ok(());
         }
@@ -133,6 +156,7 @@ impl Watched {
 
     /// Keeps the deadline of a write that made progress, or none.
     fn poll_stall<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.phase.0.owes.store(true, Ordering::Relaxed);
         if written.is_ready() {
             self.writing = None;
             return written;
@@ -146,7 +170,10 @@ impl Watched {
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        if Pin::new(&mut self.socket).poll_read(cx, buf)?.is_pending() {
+        if !self.ahead.is_empty() {
+            let length = buf.remaining().min(self.ahead.len());
+            buf.put_slice(&self.ahead.split_to(length));
+        } else if Pin::new(&mut self.socket).poll_read(cx, buf)?.is_pending() {
             return self.poll_silence(cx);
         }
         let read = &buf.filled()[before..];
@@ -176,8 +203,10 @@ impl AsyncWrite for Watched {
         self.socket.is_write_vectored()
     }
 
-    /// hyper flushes whenever it has looked at everything: the moment to look whether anybody is still there.
+    /// hyper flushes whenever it has looked at everything, and written what there was: the moment to look whether anybody
+    /// is still there.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.phase.0.owes.store(false, Ordering::Relaxed);
         self.notice_hanging_up(cx)?;
         Pin::new(&mut self.socket).poll_flush(cx)
     }

@@ -156,6 +156,31 @@ async fn a_watched_conversation_without_news_is_asked_about_rarely() {
 }
 
 #[tokio::test]
+async fn while_intercom_is_down_it_is_not_asked_about_all_that_is_watched() {
+    let world = world().await;
+    let ada = world.user("ada");
+    let mut chats = Vec::new();
+    for _ in 0..5 {
+        chats.push(ada.opens("Hello").await);
+    }
+    world.work().await;
+    for chat in &chats {
+        ada.polls(chat, 0).await;
+    }
+    world.clock.advance(16_000);
+    for chat in &chats {
+        ada.polls(chat, 0).await;
+    }
+    world.sandbox.fault(Fault::new(Kind::Refuse));
+    let asking = world.app.chat.ask_about_watched();
+    assert!(!world.while_time_goes_by(asking).await.expect("the database answers"), "about no other for now");
+    world.sandbox.clear_faults();
+    world.sandbox.forget_calls();
+    world.work().await;
+    assert!(world.calls() >= 4, "the others wait for it to come back: {:?}", world.sandbox.calls());
+}
+
+#[tokio::test]
 async fn what_a_clock_says_that_was_set_wrong_hides_nothing_from_the_sweep() {
     for ahead_ms in [-10_000, 10_000] {
         let world = world().await;
