@@ -1,6 +1,7 @@
 //! What clients asked for, while it is being worked on, and how it ends.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -71,9 +72,10 @@ struct AtWork {
     row: Option<String>,
     /// Where its end will be told.
     outcome: watch::Receiver<Option<Outcome>>,
-    /// Who waited for it has heard 502: it is not begun any more, and if it was, the same words without a key are a
-    /// retry of it.
-    told: bool,
+    /// How many wait for its end.
+    waiting: Arc<AtomicUsize>,
+    /// Somebody who waited for it has heard 502.
+    refused: bool,
     /// Others can have heard 502 of its row, or hear it yet: whoever waited for it before, or for the one it repeats.
     is_again: bool,
     /// It is at its end, and whoever waits for it hears of it: nobody is told 502 any more.
@@ -102,6 +104,25 @@ pub(super) struct Waiting {
     pub(super) outcome: watch::Receiver<Option<Outcome>>,
     /// How many asked for it before.
     place: usize,
+    /// Until it hears 502, or its client hangs up.
+    seat: Option<Seat>,
+}
+
+/// One of those who wait, until it is dropped.
+#[derive(Debug)]
+struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    fn new(waiting: &Arc<AtomicUsize>) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(waiting))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// For whoever begins a request: where its end is to be told.
@@ -119,17 +140,31 @@ impl Waiting {
     }
 }
 
+impl AtWork {
+    /// The newest of those who asked for it.
+    fn waiting(&self) -> Waiting {
+        Waiting { outcome: self.outcome.clone(), place: self.asked - 1, seat: Some(Seat::new(&self.waiting)) }
+    }
+
+    /// All who waited for it have heard 502, or hung up after others did: it is not begun any more, and if it was, the same
+    /// words without a key are a retry of it.
+    fn is_told(&self) -> bool {
+        self.refused && self.waiting.load(Ordering::Relaxed) == 0
+    }
+}
+
 impl Requests {
     fn lock(&self) -> MutexGuard<'_, HashMap<Identity, AtWork>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that somebody hears 502 of a request; the row that it works on, if it has one. `Err`: it is no longer at
+    /// Notes that who waits so hears 502 of a request; the row that it works on, if it has one. `Err`: it is no longer at
     /// work.
-    pub(super) fn tell(&self, identity: &Identity) -> Result<Option<String>, Ended> {
+    pub(super) fn tell(&self, identity: &Identity, waiting: &mut Waiting) -> Result<Option<String>, Ended> {
         let mut requests = self.lock();
         let at_work = requests.get_mut(identity).filter(|at_work| !at_work.has_ended).ok_or(Ended)?;
-        (at_work.told, at_work.is_again) = (true, true);
+        (at_work.refused, at_work.is_again) = (true, true);
+        waiting.seat = None;
         Ok(at_work.row.clone())
     }
 
@@ -137,14 +172,14 @@ impl Requests {
     /// has heard 502, and it must leave the row alone, which can be its retry's at another node.
     pub(super) fn take_on(&self, identity: &Identity, row: &str, is_again: bool) -> bool {
         let mut requests = self.lock();
-        let Some(at_work) = requests.get_mut(identity).filter(|at_work| !at_work.told) else { return false };
+        let Some(at_work) = requests.get_mut(identity).filter(|at_work| !at_work.is_told()) else { return false };
         at_work.row = Some(row.to_owned());
         at_work.is_again |= is_again;
         true
     }
 
     pub(super) fn is_told(&self, identity: &Identity) -> bool {
-        self.lock().get(identity).is_some_and(|at_work| at_work.told)
+        self.lock().get(identity).is_some_and(AtWork::is_told)
     }
 
     /// How many have asked for it so far.
@@ -174,7 +209,7 @@ impl Requests {
     /// hear it yet. `None`: the last one who waited did, and nobody hears of the end.
     pub(super) fn come_to_end(&self, identity: &Identity) -> Option<bool> {
         let mut requests = self.lock();
-        let at_work = requests.get_mut(identity).filter(|at_work| !at_work.told)?;
+        let at_work = requests.get_mut(identity).filter(|at_work| !at_work.is_told())?;
         at_work.has_ended = true;
         Some(at_work.is_again)
     }
@@ -191,24 +226,24 @@ impl Requests {
             if at_work.fingerprint != fingerprint {
                 return None;
             }
-            // Whoever heard 502 of it asks again.
-            at_work.told = false;
             at_work.asked += 1;
-            return Some((Waiting { outcome: at_work.outcome.clone(), place: at_work.asked - 1 }, None));
+            return Some((at_work.waiting(), None));
         }
         let (end, outcome) = watch::channel(None);
         let at_work = AtWork {
             fingerprint: fingerprint.to_owned(),
             row: None,
-            outcome: outcome.clone(),
-            told: false,
+            outcome,
+            waiting: Arc::default(),
+            refused: false,
             is_again: false,
             has_ended: false,
             asked: 1,
             asked_before: 0,
         };
+        let waiting = at_work.waiting();
         requests.insert(identity.clone(), at_work);
-        Some((Waiting { outcome, place: 0 }, Some(end)))
+        Some((waiting, Some(end)))
     }
 }
 

@@ -35,7 +35,7 @@ impl Chat {
         if has_key {
             return Err(Error::Conflict);
         }
-        if let Ok(row) = self.requests.tell(&identity) {
+        if let Ok(row) = self.requests.tell(&identity, &mut waiting) {
             // Durably: should the process die now, the message must not be sent once more unasked, and its retry must
             // find it.
             self.store.tell_outbound_open(&user, &route, &fingerprint, row.as_deref()).await?;

@@ -11,7 +11,7 @@ impl Chat {
         let identity = Identity::of(&draft);
         let (user, route, fingerprint) = (draft.user.clone(), draft.route(), draft.fingerprint());
         let has_key = draft.key.is_some();
-        let Some(waiting) = self.join_or_start(draft) else { return Answer::Outcome(Outcome::Mismatch) };
+        let Some(mut waiting) = self.join_or_start(draft) else { return Answer::Outcome(Outcome::Mismatch) };
         if let Some(end) = self.end_of(&waiting, self.world.options.deadline_ms).await {
             return Answer::Outcome(end);
         }
@@ -21,7 +21,7 @@ impl Chat {
         if self.world.mutation == Mutation::ToldAtDeadline {
             return Answer::Outcome(unavailable());
         }
-        if let Ok(row) = self.memory.requests.tell(&identity) {
+        if let Ok(row) = self.memory.requests.tell(&identity, &mut waiting) {
             let told = self.tell_outbound_open(&user, &route, &fingerprint, row.as_deref()).await;
             return Answer::Outcome(told.map_or(Outcome::Failed, |()| unavailable()));
         }
