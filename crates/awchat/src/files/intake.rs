@@ -1,7 +1,7 @@
 //! An upload's way in: to a file as it arrives, checked, cleaned, kept.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, ErrorKind, IoSlice, Seek, SeekFrom, Write};
 
 use bytes::Bytes;
 use sha2::digest::Output;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::id::UserId;
 
 /// What is handed at once to the thread that hashes and writes. One such batch is filled, one waits and one is written.
-const BATCH_BYTES: usize = 32 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 /// The most pieces of a batch, however small.
 const BATCH_PIECES: usize = 64;
 /// What is copied at once.
@@ -41,12 +41,27 @@ pub struct Arriving {
 fn write(mut file: File, mut batches: mpsc::Receiver<Vec<Bytes>>) -> io::Result<Output<Sha256>> {
     let mut digest = Sha256::new();
     while let Some(batch) = batches.blocking_recv() {
-        for piece in batch {
-            digest.update(&piece);
-            file.write_all(&piece)?;
+        for piece in &batch {
+            digest.update(piece);
         }
+        write_all(&mut file, &batch)?;
     }
     Ok(digest.finalize())
+}
+
+/// Writes all pieces by one call, unless the system takes less.
+fn write_all(file: &mut impl Write, pieces: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<_> = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut left, count),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// A file that is kept, and has no row yet.
@@ -195,5 +210,38 @@ impl<W: Write> Write for Hashed<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a few bytes at a time, and is interrupted each other time.
+    struct Slow(Vec<u8>, bool);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            let count = bytes.len().min(3);
+            self.0.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn pieces_are_written_whole_and_in_order_however_little_is_taken_at_once() {
+        let pieces = ["", "one", "", "twenty-two", "3", ""].map(|piece| Bytes::from_static(piece.as_bytes()));
+        let mut file = Slow(Vec::new(), false);
+        write_all(&mut file, &pieces).expect("written");
+        assert_eq!(file.0, b"onetwenty-two3");
+        write_all(&mut file, &[Bytes::new()]).expect("nothing is written");
     }
 }
