@@ -130,11 +130,12 @@ async fn serve(config: Config) -> Result<(), Failure> {
         tracing::warn!(limit, "the limit of file descriptors stays as it is");
     }
     let listener = TcpListener::bind(config.listen_addr).await?;
-    tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     let metrics = match config.metrics_addr {
         Some(address) => Some(TcpListener::bind(address).await?),
         None => None,
     };
+    // Said once it is so of both.
+    tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     let app = App::open(config, Clock::system()).await?;
     let told = until_told();
     let measuring = async {

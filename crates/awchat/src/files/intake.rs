@@ -1,10 +1,12 @@
 //! An upload's way in: to a file as it arrives, checked, cleaned, kept.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, ErrorKind, IoSlice, Seek, SeekFrom, Write};
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
+use sha2::digest::Output;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::Files;
@@ -13,36 +15,53 @@ use super::storage::{Incoming, Key};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 
-/// What is written at once, hashed on the way, on a thread that may wait for the disk.
+/// What is handed at once to the thread that hashes and writes. One such batch is filled, one waits and one is written.
+const BATCH_BYTES: usize = 64 * 1024;
+/// The most pieces of a batch, however small.
+const BATCH_PIECES: usize = 64;
+/// What is copied at once.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A file that is arriving; dropped, it leaves nothing.
 #[derive(Debug)]
 pub struct Arriving {
     file: Incoming,
-    /// What was taken and is not written yet, and how many bytes.
+    /// What was taken and is not handed on yet, and how many bytes.
     taken: (Vec<Bytes>, usize),
-    /// Writes what was taken before.
-    writing: JoinHandle<io::Result<Written>>,
+    /// To the thread that writes.
+    batches: mpsc::Sender<Vec<Bytes>>,
+    /// Ends when there is nothing more to write: with the digest.
+    writing: JoinHandle<io::Result<Output<Sha256>>>,
     len: u64,
     max_bytes: u64,
 }
 
-/// What was written of a file.
-#[derive(Debug)]
-struct Written {
-    file: File,
-    digest: Sha256,
+/// Writes what arrives, and hashes it on the way, on a thread that may wait for the disk: one for the whole file, since to
+/// call one for each batch costs nearly as much as to write it.
+fn write(mut file: File, mut batches: mpsc::Receiver<Vec<Bytes>>) -> io::Result<Output<Sha256>> {
+    let mut digest = Sha256::new();
+    while let Some(batch) = batches.blocking_recv() {
+        for piece in &batch {
+            digest.update(piece);
+        }
+        write_all(&mut file, &batch)?;
+    }
+    Ok(digest.finalize())
 }
 
-impl Written {
-    fn and(mut self, pieces: &[Bytes]) -> io::Result<Self> {
-        for piece in pieces {
-            self.digest.update(piece);
-            self.file.write_all(piece)?;
+/// Writes all pieces by one call, unless the system takes less.
+fn write_all(file: &mut impl Write, pieces: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<_> = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut left, count),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        Ok(self)
     }
+    Ok(())
 }
 
 /// A file that is kept, and has no row yet.
@@ -92,15 +111,31 @@ impl Arriving {
         }
         self.taken.1 += bytes.len();
         self.taken.0.push(bytes);
-        if self.taken.1 < BUFFER_BYTES { Ok(()) } else { self.write().await }
+        if self.taken.1 >= BATCH_BYTES || self.taken.0.len() >= BATCH_PIECES {
+            self.hand_on().await?;
+        }
+        Ok(())
     }
 
-    /// Begins to write what was taken, once all before it is written: meanwhile more may arrive.
-    async fn write(&mut self) -> Result<()> {
-        let written = (&mut self.writing).await.map_err(Error::internal)?.map_err(Error::internal)?;
-        let (pieces, _) = std::mem::take(&mut self.taken);
-        self.writing = spawn_blocking(move || written.and(&pieces));
-        Ok(())
+    /// Has what was taken written, once there is room: meanwhile more may arrive.
+    async fn hand_on(&mut self) -> Result<()> {
+        let (batch, _) = std::mem::take(&mut self.taken);
+        if self.batches.send(batch).await.is_ok() {
+            return Ok(());
+        }
+        // The thread has ended before its time: it says why.
+        Err((&mut self.writing)
+            .await
+            .map_err(Error::internal)?
+            .map_or_else(Error::internal, |_| Error::internal("it wrote no more")))
+    }
+
+    /// Ends when all is written.
+    async fn written(mut self) -> Result<(Incoming, u64, Output<Sha256>)> {
+        self.hand_on().await?;
+        drop(self.batches);
+        let digest = self.writing.await.map_err(Error::internal)?.map_err(Error::internal)?;
+        Ok((self.file, self.len, digest))
     }
 }
 
@@ -116,20 +151,19 @@ impl Files {
     /// When there is no room for it.
     pub fn begin(&self, max_bytes: u64) -> Result<Arriving> {
         let file = self.storage().incoming().map_err(Error::internal)?;
-        let nothing = Written { file: file.writer().map_err(Error::internal)?, digest: Sha256::new() };
-        let writing = spawn_blocking(move || Ok(nothing));
-        Ok(Arriving { file, taken: (Vec::new(), 0), writing, len: 0, max_bytes })
+        let writer = file.writer().map_err(Error::internal)?;
+        let (batches, arriving) = mpsc::channel(1);
+        let writing = spawn_blocking(move || write(writer, arriving));
+        Ok(Arriving { file, taken: (Vec::new(), 0), batches, writing, len: 0, max_bytes })
     }
 
     /// Checks a file that has arrived whole, cleans it and keeps it. A row must follow.
     ///
     /// # Errors
     /// `Validation` names the rule that it breaks.
-    pub async fn keep(&self, mut arrived: Arriving, owner: &UserId) -> Result<Kept> {
-        arrived.write().await?;
-        let Arriving { file, writing, len, .. } = arrived;
-        let written = writing.await.map_err(Error::internal)?.map_err(Error::internal)?;
-        let arrived_sha256 = hex::encode(written.digest.finalize());
+    pub async fn keep(&self, arrived: Arriving, owner: &UserId) -> Result<Kept> {
+        let (file, len, digest) = arrived.written().await?;
+        let arrived_sha256 = hex::encode(digest);
         let files = self.clone();
         let told = arrived_sha256.clone();
         let cleaned = spawn_blocking(move || files.cleaned(file, len, told));
@@ -176,5 +210,38 @@ impl<W: Write> Write for Hashed<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a few bytes at a time, and is interrupted each other time.
+    struct Slow(Vec<u8>, bool);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            let count = bytes.len().min(3);
+            self.0.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn pieces_are_written_whole_and_in_order_however_little_is_taken_at_once() {
+        let pieces = ["", "one", "", "twenty-two", "3", ""].map(|piece| Bytes::from_static(piece.as_bytes()));
+        let mut file = Slow(Vec::new(), false);
+        write_all(&mut file, &pieces).expect("written");
+        assert_eq!(file.0, b"onetwenty-two3");
+        write_all(&mut file, &[Bytes::new()]).expect("nothing is written");
     }
 }

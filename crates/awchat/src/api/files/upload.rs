@@ -23,7 +23,7 @@ const MAX_BOUNDARY: usize = 70;
 /// All parts but the file, with their heads, in bytes.
 const MAX_REST: u64 = 64 * 1024;
 /// What is handed on at once.
-const CHUNK_BYTES: usize = 16 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
 
 /// What a form brought.
 #[derive(Debug)]
