@@ -22,6 +22,7 @@ pub mod attachments;
 pub mod contacts;
 pub mod conversations;
 pub mod draft;
+mod echoes;
 pub mod erasure;
 pub mod export;
 pub mod feedback;
@@ -72,6 +73,7 @@ pub struct Chat {
     /// Where ordinary replies wait to be stored, before they are sent and after it.
     beginning: together::Together<Outbound, Option<ContactId>>,
     ending: together::Together<sending::ordinary::Taken, Option<Outbound>>,
+    echoes: echoes::Echoes,
     /// Owns what goes on after a client has hung up: a message that is being sent is sent to the end.
     tasks: TaskTracker,
     /// Rung when a webhook has been stored.
@@ -130,6 +132,7 @@ impl Chat {
             requests: requests::Requests::default(),
             beginning: together::Together::default(),
             ending: together::Together::default(),
+            echoes: echoes::Echoes::default(),
             tasks: TaskTracker::new(),
             received: Notify::new(),
             work: Notify::new(),

@@ -349,6 +349,10 @@ impl Chat {
 
     /// The request itself; its effect is in the mirror when this returns. The row, if it is known as it is then.
     async fn post(&self, row: &Outbound, contact: &ContactId) -> Result<Option<Outbound>, CallError> {
+        let _posting = match &row.conversation {
+            Some(conversation) => Some(self.turns.take(&posting(conversation)).await),
+            None => None,
+        };
         let asked = self.clock.ticks_ms();
         let of = Some(row.id.clone());
         let urls = if files_of(row).is_folded { Vec::new() } else { self.urls(row) };
@@ -455,6 +459,11 @@ fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
         Some(id) => format!("send {id}"),
         None => format!("open {user}"),
     }
+}
+
+/// While a message of this conversation is at Intercom, and its answer not yet here.
+pub(super) fn posting(conversation: &ConversationId) -> String {
+    format!("post {conversation}")
 }
 
 fn answer(row: &Outbound, replayed: bool) -> Outcome {

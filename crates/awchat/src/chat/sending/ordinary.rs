@@ -125,9 +125,10 @@ impl Chat {
         tx.commit().await?;
         committing.into_iter().for_each(Committing::done);
         let mut sent = Vec::with_capacity(replies.len());
-        for Leaves { changed, row, .. } in leaves {
+        for Leaves { changed, put, row } in leaves {
             let Some(told) = told.get(&row.id) else { continue };
             self.publish(&changed);
+            self.echoes.expect(changed, &put);
             sent.push(Outbound { told: *told, ..row });
         }
         Ok(sent)
