@@ -15,6 +15,10 @@ mod load;
 mod report;
 mod servers;
 
+/// As the server's: the sandbox takes memory in many small pieces.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What may go wrong in a bench: anything, and then it ends.
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 

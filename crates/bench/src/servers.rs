@@ -138,12 +138,7 @@ impl Server {
 
     /// Processor time that it has taken so far.
     pub(crate) fn processor(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name, in brackets, may hold anything; what counts stands 12 and 13 fields behind it.
-        let fields = stat.rsplit_once(')').ok_or("a name in brackets")?.1.split_ascii_whitespace().skip(11);
-        let ticks: u64 = fields.take(2).map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum();
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+        Ok(Stat::read(&self.child.id().to_string())?.own)
     }
 
     /// Memory that it has at the moment, bytes.
@@ -160,6 +155,36 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What the kernel says of a process.
+struct Stat {
+    parent: String,
+    /// Processor time that it has taken so far.
+    own: Duration,
+    /// And its children that have ended.
+    children: Duration,
+}
+
+impl Stat {
+    fn read(process: &str) -> Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+        // The name, in brackets, may hold anything; what counts stands behind it.
+        let fields = stat.rsplit_once(')').ok_or("a name in brackets")?.1;
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        let field = |at: usize| fields.get(at).copied().unwrap_or_default();
+        let time = |at: usize| {
+            let ticks: u64 = (at..at + 2).map(|at| field(at).parse::<u64>().unwrap_or(0)).sum();
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        };
+        Ok(Self { parent: field(1).to_owned(), own: time(11), children: time(13) })
+    }
+}
+
+/// Processor time that this process has taken so far: the load, and the sandbox.
+pub(crate) fn own_processor() -> Result<Duration> {
+    Ok(Stat::read("self")?.own)
 }
 
 /// The repository.
@@ -187,6 +212,8 @@ pub(crate) struct Postgres {
     child: Child,
     /// Its address.
     pub(crate) url: String,
+    /// The process that all its others come from.
+    main: String,
 }
 
 impl Postgres {
@@ -199,15 +226,34 @@ impl Postgres {
             .stdout(Stdio::piped())
             .spawn()?;
         let out = BufReader::new(child.stdout.take().ok_or("its output can be read")?);
+        let mut main = String::new();
         for line in out.lines() {
-            if let Some(url) = line?.strip_prefix("at ") {
+            let line = line?;
+            if let Some((_, folder)) = line.rsplit_once(", in ") {
+                let about = std::fs::read_to_string(Path::new(folder).join("data/postmaster.pid")).unwrap_or_default();
+                main = about.lines().next().unwrap_or_default().to_owned();
+            }
+            if let Some(url) = line.strip_prefix("at ") {
                 // The database that every server has; without a name it would be one called like its user.
-                return Ok(Some(Self { child, url: format!("{url}/postgres") }));
+                return Ok(Some(Self { child, url: format!("{url}/postgres"), main }));
             }
         }
         child.wait()?;
         eprintln!("NO POSTGRESQL: scripts/postgres does not start it, so nothing is measured there");
         Ok(None)
+    }
+
+    /// Processor time that all its processes have taken so far.
+    pub(crate) fn processor(&self) -> Result<Duration> {
+        let main = Stat::read(&self.main)?;
+        let mut all = main.own + main.children;
+        for entry in std::fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            // Those that are no processes, or have just ended, have nothing to say.
+            let stat = name.to_str().and_then(|name| Stat::read(name).ok());
+            all += stat.filter(|stat| stat.parent == self.main).map_or(Duration::ZERO, |stat| stat.own);
+        }
+        Ok(all)
     }
 }
 

@@ -32,6 +32,9 @@ pub(super) async fn receive(State(app): State<App>, headers: HeaderMap, raw: Byt
     if of_another_app || !view::matters(topic) {
         return Ok(Json(Taken {}));
     }
+    if app.chat.is_echo(&notification).await {
+        return Ok(Json(Taken {}));
+    }
     let id = notification.id.as_ref();
     let id = id.map_or_else(|| hex::encode(Sha256::digest(&raw)), |id| id.as_str().to_owned());
     let stored = async {

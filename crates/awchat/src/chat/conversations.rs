@@ -355,7 +355,11 @@ impl Chat {
         content: (Option<String>, Vec<FileId>),
         key: Option<String>,
     ) -> Result<Sent> {
-        self.owned(&user, &id).await?;
+        // Nobody's conversation becomes another's. Whether it is still there is seen as the message is stored.
+        let head = self.heads.known(&id).and_then(|place| place.head());
+        if head.is_none_or(|head| head.user != user) {
+            self.owned(&user, &id).await?;
+        }
         self.say(user, profile, (id, Wish::Talk), content, key).await
     }
 

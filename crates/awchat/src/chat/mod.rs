@@ -10,17 +10,19 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::files::Files;
-use crate::id::FileId;
+use crate::id::{ContactId, FileId};
 use crate::intercom::Intercom;
 use crate::intercom::downloads::Downloads;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::store::devices::Platform;
+use crate::store::outbound::Outbound;
 
 pub mod attachments;
 pub mod contacts;
 pub mod conversations;
 pub mod draft;
+mod echoes;
 pub mod erasure;
 pub mod export;
 pub mod feedback;
@@ -40,6 +42,7 @@ pub mod streams;
 pub mod sweep;
 pub mod sync;
 pub mod tickets;
+mod together;
 pub mod trust;
 mod turns;
 pub mod view;
@@ -67,6 +70,10 @@ pub struct Chat {
     long_polls: AtomicI64,
     turns: turns::Turns,
     requests: requests::Requests,
+    /// Where ordinary replies wait to be stored, before they are sent and after it.
+    beginning: together::Together<Outbound, Option<ContactId>>,
+    ending: together::Together<sending::ordinary::Taken, Option<Outbound>>,
+    echoes: echoes::Echoes,
     /// Owns what goes on after a client has hung up: a message that is being sent is sent to the end.
     tasks: TaskTracker,
     /// Rung when a webhook has been stored.
@@ -123,6 +130,9 @@ impl Chat {
             long_polls: AtomicI64::new(0),
             turns: turns::Turns::default(),
             requests: requests::Requests::default(),
+            beginning: together::Together::default(),
+            ending: together::Together::default(),
+            echoes: echoes::Echoes::default(),
             tasks: TaskTracker::new(),
             received: Notify::new(),
             work: Notify::new(),

@@ -17,7 +17,9 @@ use crate::id::{ContactId, ConversationId, UserId};
 use crate::intercom::{CallError, Class};
 use crate::store::Tx;
 use crate::store::outbound::{Journal, Kind, Outbound, Told};
+use ordinary::Taken;
 
+pub(super) mod ordinary;
 mod recovery;
 mod submission;
 
@@ -56,6 +58,15 @@ const RACES: usize = 8;
 impl Chat {
     async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turns.take(&turn(&draft.user, draft.conversation.as_ref())).await;
+        if let Some((row, contact)) = self.begin_ordinary(draft, identity).await? {
+            return self.send_begun(row, contact, draft, identity).await;
+        }
+        if let (Wish::Talk, Some(id)) = (&draft.wish, &draft.conversation) {
+            match self.owned(&draft.user, id).await {
+                Err(Error::NotFound) => return Ok(Outcome::NotFound),
+                owned => owned?,
+            };
+        }
         for _ in 0..RACES {
             if let Some(outcome) = self.send_or_find_once(draft, identity).await? {
                 return Ok(outcome);
@@ -149,12 +160,23 @@ impl Chat {
                 (row, contact)
             }
         };
+        self.send_begun(row, contact, draft, identity).await.map(Some)
+    }
+
+    /// Sends a row that is durably `sending`, unless its client has given it up.
+    async fn send_begun(
+        &self,
+        row: Outbound,
+        contact: ContactId,
+        draft: &Draft,
+        identity: &Identity,
+    ) -> Result<Outcome> {
         if self.requests.is_told(identity) {
             self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
-            return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
+            return Ok(Outcome::Unavailable { retry_after_s: 1 });
         }
         let row_id = row.id.clone();
-        Ok(Some(match self.attempt(row, contact).await? {
+        Ok(match self.attempt(row, contact).await? {
             Attempted::Done(row) => self.tell(row, identity).await?,
             Attempted::Refused { gone: true } if matches!(draft.wish, Wish::Clarify(_)) => {
                 // The conversation was our choice; the next time it is another.
@@ -167,7 +189,7 @@ impl Chat {
                 self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
                 unavailable(&error)
             }
-        }))
+        })
     }
 
     /// Whether a message can go now: by which contact, or after how many seconds to ask again. Asked before anything
@@ -305,7 +327,8 @@ impl Chat {
             posted = self.post(&row, &contact).await;
         }
         match posted {
-            Ok(()) => {
+            Ok(Some(sent)) => Ok(Attempted::Done(sent)),
+            Ok(None) => {
                 let row = self.advance(&row.id, |row| row).await?;
                 if row.state == Journal::Sent { Ok(Attempted::Done(row)) } else { self.unknown(row, true).await }
             }
@@ -324,8 +347,12 @@ impl Chat {
         }
     }
 
-    /// The request itself; its effect is in the mirror when this returns.
-    async fn post(&self, row: &Outbound, contact: &ContactId) -> Result<(), CallError> {
+    /// The request itself; its effect is in the mirror when this returns. The row, if it is known as it is then.
+    async fn post(&self, row: &Outbound, contact: &ContactId) -> Result<Option<Outbound>, CallError> {
+        let _posting = match &row.conversation {
+            Some(conversation) => Some(self.turns.take(&posting(conversation)).await),
+            None => None,
+        };
         let asked = self.clock.ticks_ms();
         let of = Some(row.id.clone());
         let urls = if files_of(row).is_folded { Vec::new() } else { self.urls(row) };
@@ -342,7 +369,14 @@ impl Chat {
             }
             Some(conversation) => {
                 let answer = self.intercom.reply(conversation, contact, &row.body, &urls).await?;
-                self.apply_answer(&answer, self.intercom.time_at(asked), of).await
+                let Some(snapshot) = view::snapshot(&answer) else { return Ok(None) };
+                let origin = Origin::Answer { asked_ms: self.intercom.time_at(asked), of };
+                if let Some(taken) = Taken::new(row, &snapshot, &origin)
+                    && let Some(sent) = self.end_ordinary(taken).await
+                {
+                    return Ok(Some(sent));
+                }
+                self.apply(&snapshot, &origin).await
             }
             None => {
                 let created = self.intercom.create(contact, &row.body, &urls).await?;
@@ -353,7 +387,7 @@ impl Chat {
             }
         };
         // Intercom has it. If the database does not, the message is looked for like one without an answer.
-        applied.map(|_| ()).map_err(|error| {
+        applied.map(|_| None).map_err(|error| {
             tracing::error!(cause = ?error, "a sent message could not be stored");
             CallError::Ambiguous { answered: true }
         })
@@ -373,7 +407,9 @@ impl Chat {
 
     async fn tell(&self, row: Outbound, identity: &Identity) -> Result<Outcome> {
         let asked = self.requests.asked(identity);
-        let row = self.advance(&row.id, journal::told).await?;
+        // Nobody else can have been told anything of it, or asks: then it stays as it is.
+        let is_final = row.state == Journal::Sent && row.told == Told::Nothing && asked <= 1;
+        let row = if is_final { row } else { self.advance(&row.id, journal::told).await? };
         if row.told != Told::Sent {
             self.requests.is_unanswered(identity, asked);
         }
@@ -423,6 +459,11 @@ fn turn(user: &UserId, conversation: Option<&ConversationId>) -> String {
         Some(id) => format!("send {id}"),
         None => format!("open {user}"),
     }
+}
+
+/// While a message of this conversation is at Intercom, and its answer not yet here.
+pub(super) fn posting(conversation: &ConversationId) -> String {
+    format!("post {conversation}")
 }
 
 fn answer(row: &Outbound, replayed: bool) -> Outcome {

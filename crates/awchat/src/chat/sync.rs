@@ -472,7 +472,7 @@ pub(super) fn first(
 }
 
 /// When a message counts as having come: now, unless it is history that is being taken over.
-fn arrival_ms(created_at: i64, now_ms: i64) -> i64 {
+pub(super) fn arrival_ms(created_at: i64, now_ms: i64) -> i64 {
     const HISTORY_MS: i64 = 300_000;
     let created_ms = created_at.saturating_mul(1000);
     if now_ms - created_ms > HISTORY_MS { created_ms } else { now_ms }

@@ -121,6 +121,19 @@ pub fn matters(topic: &str) -> bool {
         || (topic.starts_with("ticket.") && topic != "ticket.note.created")
 }
 
+impl Snapshot {
+    /// The same with the one message that it has beside the opening one: so Intercom shows a message that was just written.
+    /// `None` where there are more or none, or where the opening one was taken back, which is to be seen.
+    pub fn of_one_message(mut self) -> Option<Self> {
+        let is_seen = |seen: &Seen| seen.is_source && seen.message.redacted;
+        if self.messages.iter().any(is_seen) {
+            return None;
+        }
+        self.messages.retain(|seen| !seen.is_source);
+        (self.messages.len() == 1).then_some(self)
+    }
+}
+
 /// What a notification tells us; never fails. Whether it comes from our workspace is the caller's question.
 pub fn event(notification: &wire::Notification) -> Event {
     let nothing = Value::Null;

@@ -124,6 +124,14 @@ impl TryFrom<Row> for Conversation {
     }
 }
 
+impl Conversation {
+    /// The position after its last one. Of a conversation that is locked: others would take the same.
+    pub fn next_position(&self, now_ms: i64) -> i64 {
+        let now_s = now_ms.div_euclid(1000) + i64::from(now_ms.rem_euclid(1000) > 0);
+        now_s.max(self.last_position + 1)
+    }
+}
+
 impl Store {
     /// The user's conversation; `None` if it is unknown or somebody else's.
     pub async fn conversation(&self, user: &UserId, id: &ConversationId) -> Result<Option<Conversation>> {
@@ -255,7 +263,7 @@ impl Tx {
         Ok(done.rows_affected() == 1)
     }
 
-    /// The next position: the least whole second that is ≥ `now_ms` and > the last one. It locks the row on
+    /// The next position, as [`Conversation::next_position`]: the least whole second that is ≥ `now_ms` and > the last one. It locks the row on
     /// PostgreSQL and the file on SQLite, so that positions are in commit order.
     pub async fn next_position(&mut self, id: &ConversationId, now_ms: i64) -> Result<i64> {
         let now_s = now_ms.div_euclid(1000) + i64::from(now_ms.rem_euclid(1000) > 0);

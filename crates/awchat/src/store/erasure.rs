@@ -70,7 +70,7 @@ impl Tombstones {
         hex::encode(mac.finalize().into_bytes())
     }
 
-    fn of_user(&self, user: &UserId) -> String {
+    pub(super) fn of_user(&self, user: &UserId) -> String {
         self.digest("user", user.as_str())
     }
 

@@ -173,7 +173,7 @@ impl Store {
 }
 
 /// As JSON, without addresses: Intercom's and ours hold for a while only.
-fn attachments(message: &Message) -> Result<String> {
+pub(super) fn attachments(message: &Message) -> Result<String> {
     let bare = |file: &Attachment| Attachment { url: String::new(), ..file.clone() };
     serde_json::to_string(&message.attachments.iter().map(bare).collect::<Vec<_>>()).map_err(Error::internal)
 }

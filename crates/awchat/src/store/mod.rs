@@ -31,6 +31,7 @@ pub mod messages;
 pub mod nodes;
 pub mod notices;
 pub mod outbound;
+pub mod replies;
 pub mod reports;
 pub mod streams;
 pub mod tickets;
@@ -229,6 +230,12 @@ impl Tx {
 
     fn tombstones(&self) -> &erasure::Tombstones {
         &self.1
+    }
+
+    /// At the end of a `select`: the rows are locked until the end of the transaction, and those that others hold are left
+    /// out. SQLite has one writer.
+    fn unheld(&self) -> &'static str {
+        if self.0.is_one_of_many() { " for update skip locked" } else { "" }
     }
 
     /// This process among the nodes of the database.

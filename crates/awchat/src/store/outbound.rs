@@ -61,7 +61,7 @@ pub enum Told {
 }
 
 impl Told {
-    fn parse(number: i64) -> Option<Self> {
+    pub(super) fn parse(number: i64) -> Option<Self> {
         [Self::Nothing, Self::Unavailable, Self::Sent, Self::Shared].into_iter().find(|told| *told as i64 == number)
     }
 }
@@ -93,7 +93,7 @@ pub enum Journal {
 }
 
 impl Kind {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Reply => "reply",
             Self::Create => "create",
@@ -107,7 +107,7 @@ impl Kind {
 }
 
 impl Journal {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Sending => "sending",
             Self::Unknown => "unknown",

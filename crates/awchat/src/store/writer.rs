@@ -22,6 +22,10 @@ type Result<T> = std::result::Result<T, sqlx::Error>;
 /// How long a transaction waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
 
+/// What writes finds its rows by keys. A plan for several keys, made and kept while a table was small, would else read all
+/// of it when it has grown, until PostgreSQL has counted its rows anew.
+const POSTGRES: &str = "begin; set local enable_seqscan = off";
+
 /// The way to the database for all that writes. A clone is a pointer. As an executor, it runs a statement in a transaction
 /// of its own.
 #[derive(Clone, Debug)]
@@ -96,7 +100,7 @@ impl Writer {
     /// Begins a transaction that may write.
     pub(super) async fn begin(&self, base: Base) -> Result<Writing> {
         Ok(match self {
-            Self::Many(pool) => Writing::Own(pool.begin().await?),
+            Self::Many(pool) => Writing::Own(pool.begin_with(POSTGRES).await?),
             Self::One(line) => Writing::Shared(line.begin(base).await?),
         })
     }
@@ -296,6 +300,11 @@ impl Writing {
             Self::Own(transaction) => transaction,
             Self::Shared(shared) => shared.connection(),
         }
+    }
+
+    /// Whether others may write at the same time.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        matches!(self, Self::Own(_))
     }
 
     /// Makes everything done in it durable. It is durable, or not, even if nobody waits for the answer.

@@ -127,6 +127,25 @@ async fn an_operators_message_costs_one_question_to_intercom_and_a_users_none() 
 }
 
 #[tokio::test]
+async fn what_an_answer_has_said_is_not_stored_when_a_webhook_says_it_again() {
+    let world = world().await;
+    let ada = world.user("ada");
+    let chat = ada.opens("Hello").await;
+    world.work().await;
+    ada.replies(&chat, "Anybody?").await;
+    world.sandbox.webhooks_settled().await;
+    let waiting = async || {
+        let now_ms = world.clock.now_ms();
+        world.app.store.inbox_due(now_ms, now_ms, 10).await.expect("read").len()
+    };
+    assert_eq!(waiting().await, 0, "Intercom told of the message, and there was nothing to store");
+    world.sandbox.replay_webhooks().await;
+    assert_eq!(waiting().await, 1, "what comes a second time is looked at");
+    world.pass(Duration::from_secs(2)).await;
+    assert_eq!(bodies(&ada.reads(&chat).await), ["Hello", "Anybody?"]);
+}
+
+#[tokio::test]
 async fn a_webhook_survives_a_failing_question() {
     let world = world().await;
     let ada = world.user("ada");

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::folder;
 use crate::load::{self, Connection, quantile};
 use crate::report::Row;
-use crate::servers::{Postgres, Server, intercom, token};
+use crate::servers::{Postgres, Server, intercom, own_processor, token};
 use crate::{Effort, Result};
 
 /// Somebody with a conversation.
@@ -229,7 +229,7 @@ pub(crate) async fn replies(effort: Effort) -> Result<Vec<Row>> {
     }
     let ms = |samples: &mut [Duration]| quantile(samples, 0.5).as_secs_f64() * 1_000.0;
     let (ours, theirs) = (ms(&mut ours), ms(&mut theirs));
-    let rate = sustained(&server, users, effort).await?;
+    let rate = sustained(&server, None, users, effort).await?;
     Ok(vec![
         Row::new("reply: what it adds to the sandbox's own time, p50", ours - theirs, "ms")
             .at_most(10.0)
@@ -246,14 +246,19 @@ pub(crate) async fn replies_on_postgres(effort: Effort) -> Result<Vec<Row>> {
     let server = Server::awchat(home.path(), &intercom, &[("DATABASE_URL", &postgres.url)])?;
     let users = users(&server, 128).await?;
     settle(&intercom).await;
-    let rate = sustained(&server, users, effort).await?;
+    let rate = sustained(&server, Some(&postgres), users, effort).await?;
     Ok(vec![Row { what: "replies sustained, PostgreSQL".to_owned(), ..rate }.at_least(1_000.0)])
 }
 
-/// Replies per second when each user writes again as soon as the last message was taken.
-async fn sustained(server: &Server, users: Vec<User>, effort: Effort) -> Result<Row> {
+/// Replies per second when each user writes again as soon as the last message was taken, and whose processor time each
+/// takes.
+async fn sustained(server: &Server, postgres: Option<&Postgres>, users: Vec<User>, effort: Effort) -> Result<Row> {
     let turns = u32::try_from(effort.turns)?;
-    let (before, began, time, to) = (server.processor()?, Instant::now(), effort.turn * turns, server.address);
+    let spent = || {
+        let of_postgres = postgres.map_or(Ok(Duration::ZERO), Postgres::processor)?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>([server.processor()?, of_postgres, own_processor()?])
+    };
+    let (before, began, time, to) = (spent()?, Instant::now(), effort.turn * turns, server.address);
     let count = users.len();
     let mut sending = JoinSet::new();
     for user in users {
@@ -271,8 +276,14 @@ async fn sustained(server: &Server, users: Vec<User>, effort: Effort) -> Result<
     while let Some(sent) = sending.join_next().await {
         all += sent??;
     }
-    let (took, cost) = (began.elapsed().as_secs_f64(), server.processor()?.saturating_sub(before).as_secs_f64());
-    let each_ms = cost * 1_000.0 / f64::from(all.max(1));
-    let note = format!("{count} users for {took:.0} s, {each_ms:.1} ms of processor time each");
+    let (took, after) = (began.elapsed().as_secs_f64(), spent()?);
+    let each_ms = |n: usize| after[n].saturating_sub(before[n]).as_secs_f64() * 1_000.0 / f64::from(all.max(1));
+    let of_postgres = postgres.map_or_else(String::new, |_| format!("PostgreSQL's {:.2}, ", each_ms(1)));
+    let note = format!(
+        "{count} users for {took:.0} s; of processor time, each takes {:.2} ms of the server's, {of_postgres}{:.2} of the \
+         sandbox's and the load's",
+        each_ms(0),
+        each_ms(2)
+    );
     Ok(Row::new("replies sustained, SQLite", f64::from(all) / took, "replies/s").note(note))
 }

@@ -52,14 +52,14 @@ struct State {
     queues: HashMap<String, VecDeque<Notification>>,
     delayed: BTreeMap<u64, Delayed>,
     next_delayed: u64,
-    sent: VecDeque<(String, Value)>,
+    sent: VecDeque<(String, Arc<Value>)>,
     deliveries: VecDeque<Delivery>,
 }
 
 #[derive(Clone)]
 struct Notification {
     key: String,
-    envelope: Value,
+    envelope: Arc<Value>,
     attempt: u32,
     note: Option<&'static str>,
 }
@@ -114,7 +114,7 @@ impl Hooks {
             return;
         }
         let envelope = envelope(&core.settings.app_id, &event.topic, event.item, now_ms.div_euclid(1000));
-        let notification = Notification { key: event.key, envelope, attempt: 1, note: None };
+        let notification = Notification { key: event.key, envelope: Arc::new(envelope), attempt: 1, note: None };
         let key = notification.key.clone();
         match core.rules().for_webhook(&event.topic) {
             Some(Kind::Drop) => self.record(&notification, None, Some("dropped"), now_ms),
@@ -192,7 +192,7 @@ impl Hooks {
             // One retry, then Intercom gives up. Forgers do not retry.
             _ if notification.attempt == 1 && notification.note != Some("forged") => {
                 let mut again = Notification { attempt: 2, ..notification };
-                again.envelope["delivery_attempts"] = json!(2);
+                Arc::make_mut(&mut again.envelope)["delivery_attempts"] = json!(2);
                 self.delay(core, again, core.settings.webhook_retry_after, false);
             }
             _ => {}
@@ -205,7 +205,7 @@ impl Hooks {
         let mut state = self.state();
         state.deliveries.push_back(Delivery { at_ms, id, topic, attempt: of.attempt, status, note });
         if of.attempt == 1 && note.is_none() {
-            state.sent.push_back((of.key.clone(), of.envelope.clone()));
+            state.sent.push_back((of.key.clone(), Arc::clone(&of.envelope)));
         }
         while state.deliveries.len() > REMEMBERED {
             state.deliveries.pop_front();
@@ -253,7 +253,7 @@ impl Hooks {
 
     /// Sends everything sent so far once more, with the same ids.
     pub(crate) fn replay(&self, core: &Arc<Core>) {
-        let sent: Vec<(String, Value)> = self.state().sent.iter().cloned().collect();
+        let sent: Vec<(String, Arc<Value>)> = self.state().sent.iter().cloned().collect();
         for (key, envelope) in sent {
             self.enqueue(core, Notification { key, envelope, attempt: 1, note: Some("replayed") });
         }
@@ -292,7 +292,7 @@ pub(crate) async fn post(core: &Core, url: &str, body: Vec<u8>, signature: Optio
 /// What an attacker who knows the address, but not the secret, might send.
 fn forged(notification: &Notification) -> Notification {
     const LURE: &str = "Your account is locked: https://evil.example/login";
-    let mut envelope = notification.envelope.clone();
+    let mut envelope = Value::clone(&notification.envelope);
     envelope["id"] = json!(format!("notif_{}", crate::http::uuid()));
     let item = &mut envelope["data"]["item"];
     if item["conversation_parts"]["conversation_parts"].get(0).is_some() {
@@ -306,11 +306,11 @@ fn forged(notification: &Notification) -> Notification {
     } else {
         item["source"]["body"] = json!(LURE);
     }
-    Notification { envelope, note: Some("forged"), ..notification.clone() }
+    Notification { envelope: Arc::new(envelope), note: Some("forged"), ..notification.clone() }
 }
 
 fn reshaped(mut notification: Notification, change: &dyn Fn(&mut Value)) -> Notification {
-    change(&mut notification.envelope["data"]["item"]);
+    change(&mut Arc::make_mut(&mut notification.envelope)["data"]["item"]);
     notification
 }
 
