@@ -66,7 +66,6 @@ impl Chat {
         }
         let now_ms = self.clock.now_ms();
         self.store.stay_if_due(now_ms).await?;
-        let asked = self.requests.asked(identity);
         let row = draft.row(now_ms, self.intercom.behind_ms())?;
         if !self.requests.take_on(identity, &row.id, false) {
             return Ok(None);
@@ -81,7 +80,8 @@ impl Chat {
             rows.iter().map(contact).collect()
         };
         let Some(contact) = self.beginning.go(row.clone(), begin).await.flatten() else { return Ok(None) };
-        self.requests.is_unanswered(identity, asked);
+        // Intercom has not been asked yet.
+        self.requests.is_row_unanswered(&row);
         Ok(Some((row, contact)))
     }
 
@@ -121,6 +121,7 @@ impl Chat {
             tx.withdraw().await?;
             return Err(Error::internal("a message is here whose row knew nothing of it"));
         }
+        replies.iter().for_each(|reply| self.requests.is_row_unanswered(reply.row));
         let committing: Vec<_> = replies.iter().map(|reply| self.committing(&reply.conversation.id)).collect();
         tx.commit().await?;
         committing.into_iter().for_each(Committing::done);
