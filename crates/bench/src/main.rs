@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-mod bare;
 mod cases;
 mod fill;
 mod load;
@@ -48,7 +47,6 @@ async fn main() -> Result<()> {
         eprintln!("the limit of file descriptors stays as it is");
     }
     match &arguments[..] {
-        ["bare", answer] => bare::serve(answer).await,
         ["table"] => report::write(&cases::NAMES),
         [] => {
             let measured = measure(&cases::NAMES).await;

@@ -67,8 +67,10 @@ impl Server {
     pub(crate) fn bare(folder: &Path, headers: &[(String, String)], body: &str) -> Result<Self> {
         let answer = folder.join("answer.json");
         std::fs::write(&answer, json!({ "headers": headers, "body": body }).to_string())?;
-        let mut child =
-            Command::new(std::env::current_exe()?).arg("bare").arg(&answer).stdout(Stdio::piped()).spawn()?;
+        let mut child = Command::new(std::env::current_exe()?.with_file_name("bare"))
+            .arg(&answer)
+            .stdout(Stdio::piped())
+            .spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("its output can be read")?).read_line(&mut line)?;
         let address = line.trim().trim_start_matches("http://").parse()?;

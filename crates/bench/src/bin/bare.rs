@@ -1,5 +1,7 @@
-//! What there is to compare with: handlers that do nothing but answer, in a process of their own.
+//! What there is to compare with: handlers that do nothing but answer, in a program of their own, as it comes: without the
+//! allocator that the server and the load have.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,13 +17,15 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use crate::Result;
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// Answers every poll with the bytes of `answer` (a file with JSON: `headers`, pairs; `body`, a text), and keeps what is
+/// Answers every poll with the bytes of the file that it is given (JSON: `headers`, pairs; `body`, a text), and keeps what is
 /// uploaded, in its folder. Prints where it listens.
-pub(crate) async fn serve(answer: &str) -> Result<()> {
-    let folder = Path::new(answer).parent().ok_or("a file in a folder")?;
-    let answer: Value = serde_json::from_str(&std::fs::read_to_string(answer)?)?;
+#[tokio::main]
+async fn main() -> Result<()> {
+    let answer = std::env::args().nth(1).ok_or("a file with an answer")?;
+    let folder = Path::new(&answer).parent().ok_or("a file in a folder")?;
+    let answer: Value = serde_json::from_str(&std::fs::read_to_string(&answer)?)?;
     let mut headers = HeaderMap::new();
     for pair in answer["headers"].as_array().into_iter().flatten() {
         let (name, value) = (pair[0].as_str().unwrap_or_default(), pair[1].as_str().unwrap_or_default());
@@ -39,7 +43,7 @@ pub(crate) async fn serve(answer: &str) -> Result<()> {
 }
 
 /// The bare handlers.
-pub(crate) fn routes(headers: HeaderMap, body: Bytes, folder: &Path) -> Router {
+fn routes(headers: HeaderMap, body: Bytes, folder: &Path) -> Router {
     let (folder, count) = (PathBuf::from(folder), std::sync::Arc::new(AtomicU64::new(0)));
     let next = move || folder.join(format!("kept-{}", count.fetch_add(1, Ordering::Relaxed)));
     Router::new()
