@@ -124,11 +124,15 @@ impl TryFrom<Row> for Conversation {
     }
 }
 
+/// The least whole second that is not before.
+fn second_from(now_ms: i64) -> i64 {
+    now_ms.div_euclid(1000) + i64::from(now_ms.rem_euclid(1000) > 0)
+}
+
 impl Conversation {
     /// The position after its last one. Of a conversation that is locked: others would take the same.
     pub fn next_position(&self, now_ms: i64) -> i64 {
-        let now_s = now_ms.div_euclid(1000) + i64::from(now_ms.rem_euclid(1000) > 0);
-        now_s.max(self.last_position + 1)
+        second_from(now_ms).max(self.last_position + 1)
     }
 }
 
@@ -263,17 +267,16 @@ impl Tx {
         Ok(done.rows_affected() == 1)
     }
 
-    /// The next position, as [`Conversation::next_position`]: the least whole second that is ≥ `now_ms` and > the last one. It locks the row on
-    /// PostgreSQL and the file on SQLite, so that positions are in commit order.
+    /// The next position, as [`Conversation::next_position`]: the least whole second that is ≥ `now_ms` and > the last one.
+    /// It locks the row on PostgreSQL and the file on SQLite, so that positions are in commit order.
     pub async fn next_position(&mut self, id: &ConversationId, now_ms: i64) -> Result<i64> {
-        let now_s = now_ms.div_euclid(1000) + i64::from(now_ms.rem_euclid(1000) > 0);
         let (position,): (i64,) = sqlx::query_as(
             "update conversation
              set last_position = case when last_position >= $2 then last_position + 1 else $2 end
              where id = $1 returning last_position",
         )
         .bind(id.as_str())
-        .bind(now_s)
+        .bind(second_from(now_ms))
         .fetch_one(self.conn())
         .await?;
         Ok(position)
