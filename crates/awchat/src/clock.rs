@@ -2,12 +2,15 @@
 //!
 //! Everything that depends on time takes a [`Clock`], so that a test advances it instead of sleeping.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 use tokio::sync::watch;
+use tokio::time::Sleep;
 
 /// The time of day in Unix milliseconds, and a way to wait for a later one.
 #[derive(Clone, Debug)]
@@ -81,6 +84,33 @@ impl Clock {
             Source::System(_) => panic!("the system clock cannot be advanced"),
             Source::Manual(now) => now.send_modify(|now| *now += by_ms),
         }
+    }
+}
+
+/// A deadline on the machine's clock, as sockets have; ready when it has come.
+#[derive(Debug)]
+pub struct Deadline(Pin<Box<Sleep>>);
+
+impl Deadline {
+    /// Comes when `duration` has passed.
+    #[expect(clippy::disallowed_methods, reason = "the one place that waits")]
+    pub fn after(duration: Duration) -> Self {
+        Self(Box::pin(tokio::time::sleep(duration)))
+    }
+
+    /// Comes when `duration` has passed from now instead. A later time costs next to nothing: tokio's timers look where they
+    /// stand only when the earlier time has come.
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the time")]
+    pub fn reset(&mut self, duration: Duration) {
+        self.0.as_mut().reset(tokio::time::Instant::now() + duration);
+    }
+}
+
+impl Future for Deadline {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
     }
 }
 

@@ -23,7 +23,7 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -40,10 +40,12 @@ use crate::limits::network;
 use crate::{api, worker};
 
 mod body;
+mod rarely;
 mod waiting;
 mod watched;
 
 use body::{Answer, Leftover, Timed};
+use rarely::Rarely;
 use waiting::{Exit, Leaving, Waiting};
 use watched::{Phase, Watched};
 
@@ -180,7 +182,7 @@ async fn serve_quickly(
     let tasks = TaskTracker::new();
     let kill = CancellationToken::new();
     let clock = Clock::system();
-    let http = http(settings.idle_timeout);
+    let http = http();
     let connections = Arc::new(Connections { http, idle, router, clock: clock.clone(), settings, shutdown, kill });
     while let Some((socket, peer, slot)) = connections.next(&listener, &slots).await {
         let Some(seat) = connections.seat(&crowd, peer.ip()) else { continue };
@@ -202,13 +204,12 @@ async fn serve_quickly(
     }
 }
 
-fn http(idle_timeout: Duration) -> http1::Builder {
+fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
-    // hyper has one deadline for idling and for a half-sent head. It is set for idling; the head's, which is shorter,
-    // is kept by `Watched`. The number of headers stays hyper's default of 100, which costs no allocation;
-    // `api::respond` refuses more than 64.
-    http.timer(TokioTimer::new()).header_read_timeout(idle_timeout);
-    // `Watched` notices who hangs up.
+    // The number of headers stays hyper's default of 100, which costs no allocation; `api::respond` refuses more than 64.
+    // `Watched` keeps the deadlines: hyper's one, for idling and for a half-sent head, is a new timer for each request.
+    http.header_read_timeout(None);
+    // It also notices who hangs up.
     http.half_close(true);
     http.max_header_size(HYPER_HEAD_BYTES).max_buf_size(BUFFER_BYTES);
     http
@@ -265,7 +266,7 @@ impl Connections {
         // Answers are small and written whole: nothing is gained by holding them back.
         let _ = socket.set_nodelay(true);
         let phase = Phase::default();
-        let mut socket = Watched::new(socket, phase.clone(), &self.settings, self.clock.clone());
+        let mut socket = Watched::new(socket, phase.clone(), &self.settings);
         let serving = async {
             // In a box, which is gone while a request waits.
             while let Some((mut left, waiting)) = Box::pin(self.serve(socket, peer, &phase)).await {
@@ -277,9 +278,10 @@ impl Connections {
                 }
             }
         };
+        let killed = pin!(self.kill.cancelled());
         tokio::select! {
             () = serving => {}
-            () = self.kill.cancelled() => {}
+            () = Rarely::new(killed) => {}
         }
     }
 
@@ -288,7 +290,8 @@ impl Connections {
         let exit = Exit::default();
         let service = service_fn(|request| self.answer(request, peer, phase, &exit));
         let mut connection = self.http.serve_connection(TokioIo::new(socket), service);
-        let mut going = pin!(self.shutdown.cancelled());
+        let going = pin!(self.shutdown.cancelled());
+        let mut going = Rarely::new(going);
         let mut is_told = false;
         let over = poll_fn(|cx| {
             loop {
@@ -299,7 +302,7 @@ impl Connections {
                 if exit.is_wanted() && !phase.owes() {
                     return Poll::Ready(false);
                 }
-                if is_told || going.as_mut().poll(cx).is_pending() {
+                if is_told || Pin::new(&mut going).poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 is_told = true;
@@ -331,7 +334,7 @@ impl Connections {
         let left = (!is_whole).then(Leftover::default);
         let body = match &left {
             None => Body::empty(),
-            Some(left) => Body::new(Timed::new(body, self.settings.body_timeout, self.clock.clone(), left.clone())),
+            Some(left) => Body::new(Timed::new(body, self.settings.body_timeout, left.clone())),
         };
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(ConnectInfo(peer));

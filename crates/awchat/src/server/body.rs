@@ -11,8 +11,8 @@ use axum::body::{Body, Bytes};
 use http_body_util::{Either, Full};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
-use super::watched::{Busy, Timer, timer};
-use crate::clock::Clock;
+use super::watched::Busy;
+use crate::clock::Deadline;
 
 /// What must arrive within the timeout alone: any JSON body.
 const FREE_BYTES: u64 = 64 * 1024;
@@ -30,8 +30,8 @@ pub(super) struct Timed {
 }
 
 impl Timed {
-    pub(super) fn new(body: Incoming, timeout: Duration, clock: Clock, left: Leftover) -> Self {
-        let arriving = Arriving { body, clock, timeout, timer: None, received: 0, granted_s: 0, is_late: false };
+    pub(super) fn new(body: Incoming, timeout: Duration, left: Leftover) -> Self {
+        let arriving = Arriving { body, timeout, deadline: None, received: 0, granted_s: 0, is_late: false };
         Self { arriving: Some(arriving), left }
     }
 }
@@ -59,9 +59,8 @@ impl Leftover {
 
 struct Arriving {
     body: Incoming,
-    clock: Clock,
     timeout: Duration,
-    timer: Option<Timer>,
+    deadline: Option<Deadline>,
     received: u64,
     /// Seconds granted beyond the timeout for bytes beyond the free ones.
     granted_s: u64,
@@ -84,14 +83,14 @@ impl Arriving {
     /// Ready when time is up.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.is_late {
-            let running = self.timer.get_or_insert_with(|| timer(&self.clock, self.timeout));
-            if running.as_mut().poll(cx).is_pending() {
+            let deadline = self.deadline.get_or_insert_with(|| Deadline::after(self.timeout));
+            if Pin::new(deadline).poll(cx).is_pending() {
                 return Poll::Pending;
             }
             let more_s = earned_s(self.received).saturating_sub(self.granted_s);
             self.is_late = more_s == 0;
             self.granted_s += more_s;
-            self.timer = Some(timer(&self.clock, Duration::from_secs(more_s)));
+            self.deadline = Some(Deadline::after(Duration::from_secs(more_s)));
         }
         Poll::Ready(())
     }

@@ -359,7 +359,7 @@ async fn shutdown_cuts_off_what_takes_too_long() {
 #[tokio::test]
 async fn a_request_that_waits_leaves_hyper_and_takes_along_what_was_sent_ahead() {
     let settings = quick();
-    let (http, clock) = (http(settings.idle_timeout), Clock::system());
+    let (http, clock) = (http(), Clock::system());
     let (shutdown, kill) = (CancellationToken::new(), CancellationToken::new());
     let connections =
         Connections { http, idle: None, router: router(), clock: clock.clone(), settings, shutdown, kill };
@@ -377,7 +377,7 @@ async fn a_request_that_waits_leaves_hyper_and_takes_along_what_was_sent_ahead()
         client.write_all(b"ahead").await.expect("sent");
         let (socket, peer) = listener.accept().await.expect("a connection");
         let phase = Phase::default();
-        let socket = Watched::new(socket, phase.clone(), &connections.settings, clock.clone());
+        let socket = Watched::new(socket, phase.clone(), &connections.settings);
         let serving = timeout(Duration::from_secs(5), connections.serve(socket, peer, &phase));
         let left = serving.await.expect("in time");
         assert_eq!(left.is_some(), leaves, "{request}");

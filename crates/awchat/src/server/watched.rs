@@ -13,9 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::EdgeSettings;
-use crate::clock::Clock;
-
-pub(super) type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
+use crate::clock::Deadline;
 
 /// Where a connection stands, shared by its socket and its service.
 #[derive(Clone, Default)]
@@ -69,8 +67,8 @@ impl Drop for Busy {
     }
 }
 
-/// A socket with deadlines for heads that were begun and for answers that are not taken. A request body's deadline is
-/// `Timed`'s, an idle connection's is hyper's.
+/// A socket with deadlines for the next head's first byte, for heads that were begun, and for answers that are not taken. A
+/// request body's deadline is `Timed`'s.
 ///
 /// It also notices that a client hangs up while its request is worked on. hyper would, if it were not told that half a
 /// connection may be closed: but to look, it takes 8 KiB for what it might read, each time, and keeps them while a poll
@@ -78,26 +76,26 @@ impl Drop for Busy {
 pub(super) struct Watched {
     socket: TcpStream,
     phase: Phase,
-    clock: Clock,
     head_timeout: Duration,
+    idle_timeout: Duration,
     write_timeout: Duration,
     /// The head that is being read, and the request that it is of.
     head: (u64, HeadLines),
-    /// Runs while a head is awaited, for the request that it was set for.
-    reading: Option<(u64, Timer)>,
+    /// Runs while a head or its first byte is awaited, and the phase that it was set for.
+    reading: Option<(u64, Deadline)>,
     /// Runs while nothing is taken.
-    writing: Option<Timer>,
+    writing: Option<Deadline>,
     /// What was read already, and is to be read again.
     ahead: Bytes,
 }
 
 impl Watched {
-    pub(super) fn new(socket: TcpStream, phase: Phase, settings: &EdgeSettings, clock: Clock) -> Self {
+    pub(super) fn new(socket: TcpStream, phase: Phase, settings: &EdgeSettings) -> Self {
         Self {
             socket,
             phase,
-            clock,
             head_timeout: settings.head_timeout,
+            idle_timeout: settings.idle_timeout,
             write_timeout: settings.write_timeout,
             head: (HEAD, HeadLines::default()),
             reading: None,
@@ -124,18 +122,23 @@ impl Watched {
         self.head.1.take(read)
     }
 
-    /// Nothing came: that is an error if a head is awaited. An idle connection's deadline is hyper's.
+    /// Nothing came: that is an error once it was due.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let phase = self.phase.now();
-        if phase & PHASES != HEAD {
-            self.reading = None;
-            return Poll::Pending;
-        }
-        let timer = match &mut self.reading {
-            Some((since, timer)) if *since == phase => timer,
-            reading => &mut reading.insert((phase, timer(&self.clock, self.head_timeout))).1,
+        let timeout = match phase & PHASES {
+            HEAD => self.head_timeout,
+            IDLE => self.idle_timeout,
+            _ => {
+                self.reading = None;
+                return Poll::Pending;
+            }
         };
-        ready!(timer.as_mut().poll(cx));
+        let (since, deadline) = self.reading.get_or_insert_with(|| (phase, Deadline::after(timeout)));
+        if *since != phase {
+            *since = phase;
+            deadline.reset(timeout);
+        }
+        ready!(Pin::new(deadline).poll(cx));
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
@@ -161,8 +164,8 @@ impl Watched {
             self.writing = None;
             return written;
         }
-        let timer = self.writing.get_or_insert_with(|| timer(&self.clock, self.write_timeout));
-        ready!(timer.as_mut().poll(cx));
+        let deadline = self.writing.get_or_insert_with(|| Deadline::after(self.write_timeout));
+        ready!(Pin::new(deadline).poll(cx));
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 }
@@ -252,12 +255,6 @@ impl HeadLines {
         }
         true
     }
-}
-
-/// A timer that owns its clock.
-pub(super) fn timer(clock: &Clock, duration: Duration) -> Timer {
-    let clock = clock.clone();
-    Box::pin(async move { clock.sleep(duration).await })
 }
 
 #[cfg(test)]
