@@ -145,6 +145,10 @@ impl Chat {
                 if !self.requests.take_on(identity, &row.id, false) {
                     return Ok(Some(Outcome::Unavailable { retry_after_s: 1 }));
                 }
+                // Its client may have heard 502 here, 502 of the same at another node, and come back here just now.
+                if self.earlier(draft).await?.is_some() {
+                    return Ok(None);
+                }
                 let mut tx = self.store.begin_shared().await?;
                 if !tx.insert_outbound(&row).await? {
                     tx.withdraw().await?;

@@ -82,11 +82,20 @@ impl Chat {
 
     pub(super) async fn send_or_find(&self, draft: &Draft, identity: &Identity) -> Result<Outcome> {
         let _turn = self.turn(turn(&draft.user, draft.conversation.as_ref())).await;
+        for _ in 0..RACES {
+            if let Some(outcome) = self.send_or_find_once(draft, identity).await? {
+                return Ok(outcome);
+            }
+        }
+        Ok(unavailable())
+    }
+
+    async fn send_or_find_once(&self, draft: &Draft, identity: &Identity) -> Result<Option<Outcome>> {
         let fingerprint = draft.fingerprint();
         let asked = self.memory.requests.asked(identity);
         let mut row = self.earlier(draft).await;
         if row.as_ref().is_some_and(|row| !self.memory.requests.take_on(identity, &row.id, true)) {
-            return Ok(unavailable());
+            return Ok(Some(unavailable()));
         }
         if row.is_some() {
             self.memory.requests.is_unanswered(identity, asked);
@@ -96,10 +105,10 @@ impl Chat {
         }
         loop {
             return match journal::on_request(row.as_ref(), &fingerprint) {
-                Next::Mismatch => Ok(Outcome::Mismatch),
-                Next::Replay => Self::replay(row),
+                Next::Mismatch => Ok(Some(Outcome::Mismatch)),
+                Next::Replay => Ok(Some(Self::replay(row))),
                 Next::Look => match self.look(row).await? {
-                    Looked::Open(row) => self.tell(row, identity).await,
+                    Looked::Open(row) => self.tell(row, identity).await.map(Some),
                     Looked::Absent(row) => self.send(Some(row), draft, identity).await,
                     Looked::Ended(ended) => {
                         row = Some(ended);
@@ -122,37 +131,35 @@ impl Chat {
         self.world.outbound_where(|row| row.user == draft.user && row.route == route && is_it(row)).pop()
     }
 
-    async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Outcome> {
+    async fn send(&self, row: Option<Outbound>, draft: &Draft, identity: &Identity) -> Result<Option<Outcome>> {
         let ready = self.ready(row.as_ref(), draft, identity).await?;
         let (row, contact) = match (row, ready) {
             (None, Err(retry_after_s)) => {
-                return match self.earlier(draft).await {
-                    Some(same) if same.fingerprint == draft.fingerprint() => self.tell(same, identity).await,
-                    _ => Ok(Outcome::Unavailable { retry_after_s }),
-                };
+                let is_here = self.earlier(draft).await.is_some();
+                return Ok((!is_here).then_some(Outcome::Unavailable { retry_after_s }));
             }
             (Some(row), Err(retry_after_s)) => {
                 self.advance(&row.id, journal::told).await?;
-                return Ok(Outcome::Unavailable { retry_after_s });
+                return Ok(Some(Outcome::Unavailable { retry_after_s }));
             }
             (Some(row), Ok(contact)) => match self.begin_again(&row, true).await? {
                 Begun::Attempt(row) => (row, contact),
-                Begun::Not(row) if row.state == Journal::Sent => return Self::replay(Some(row)),
-                Begun::Not(row) => return self.tell(row, identity).await,
+                Begun::Not(row) if row.state == Journal::Sent => return Ok(Some(Self::replay(Some(row)))),
+                Begun::Not(row) if row.state == Journal::Sending => return Ok(None),
+                Begun::Not(row) => return self.tell(row, identity).await.map(Some),
             },
             (None, Ok(contact)) => {
                 let mut row = draft.row(self.now_ms(), self.behind_ms()).expect("a plain opening is JSON");
                 row.id = format!("r{}", self.world.time.count());
                 if !self.memory.requests.take_on(identity, &row.id, false) {
-                    return Ok(unavailable());
+                    return Ok(Some(unavailable()));
+                }
+                if self.earlier(draft).await.is_some() {
+                    return Ok(None);
                 }
                 let mut tx = self.begin().await?;
                 if !tx.insert_outbound(&row).await? {
-                    drop(tx);
-                    return match self.earlier(draft).await {
-                        Some(same) if same.fingerprint == row.fingerprint => self.tell(same, identity).await,
-                        _ => Ok(unavailable()),
-                    };
+                    return Ok(None);
                 }
                 tx.commit().await?;
                 self.memory.requests.is_row_unanswered(&row);
@@ -160,6 +167,10 @@ impl Chat {
                 (row, contact)
             }
         };
+        self.send_begun(row, contact, identity).await.map(Some)
+    }
+
+    async fn send_begun(&self, row: Outbound, contact: ContactId, identity: &Identity) -> Result<Outcome> {
         if self.memory.requests.is_told(identity) {
             self.end_attempt(&row, |row| journal::told(journal::not_applied(row, false))).await?;
             return Ok(unavailable());
@@ -325,8 +336,8 @@ impl Chat {
         Ok(Attempted::Done(row))
     }
 
-    fn replay(row: Option<Outbound>) -> Result<Outcome> {
-        Ok(answer(&row.expect("a row to replay"), true))
+    fn replay(row: Option<Outbound>) -> Outcome {
+        answer(&row.expect("a row to replay"), true)
     }
 
     async fn tell(&self, row: Outbound, identity: &Identity) -> Result<Outcome> {
@@ -417,6 +428,8 @@ impl Chat {
         Ok(contact)
     }
 }
+
+const RACES: usize = 8;
 
 /// A row that a request without a key repeats.
 fn is_to_adopt(row: &Outbound, since_ms: i64) -> bool {
