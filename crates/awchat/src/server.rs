@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::api::admission::Slot;
-use crate::api::idle::Idle;
+use crate::api::idle::{self, Idle};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::limits::network;
@@ -328,9 +328,13 @@ impl Connections {
         let is_whole = body.is_end_stream();
         let is_last = self.settings.draining.load(Ordering::Relaxed);
         let idle = self.idle.as_ref().filter(|_| is_whole && !is_last);
-        if let Some(answer) = idle.and_then(|idle| idle.answer(&parts)) {
-            return Either::Left(ready(Ok(answer.map(|body| Answer::whole(body, busy)))));
-        }
+        let counted = match idle.and_then(|idle| idle.answer(&parts)) {
+            Some(idle::Answer::Now(answer)) => {
+                return Either::Left(ready(Ok(answer.map(|body| Answer::whole(body, busy)))));
+            }
+            Some(idle::Answer::Counted(answer)) => Some(answer),
+            None => None,
+        };
         let left = (!is_whole).then(Leftover::default);
         let body = match &left {
             None => Body::empty(),
@@ -345,6 +349,11 @@ impl Connections {
         // A router is always ready.
         let answer = self.router.clone().call(request);
         let answer = async move {
+            if let Some(counted) = counted
+                && let Some(answer) = counted.await
+            {
+                return answer.map(|body| Answer::whole(body, busy));
+            }
             let Ok(mut answer) = answer.await;
             if let Some(left) = left {
                 left.discard().await;

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Uri, header};
+use futures_util::future::BoxFuture;
 
 use super::respond::{self, POLL};
 use super::{conversations, params};
 use crate::app::App;
+use crate::auth::User;
+use crate::chat::conversations::Still;
 use crate::id::{self, ConversationId};
-use crate::limits::Weight;
+use crate::limits::{Decision, Weight};
 use crate::metrics::OfRoute;
 use crate::traces;
 
@@ -35,6 +38,22 @@ struct Inner {
     has_traces: bool,
 }
 
+/// What memory has for an idle poll.
+pub enum Answer {
+    /// The whole answer.
+    Now(Response<Bytes>),
+    /// The answer once the request is counted, where other nodes count too; `None` if it does not fit: the routes must answer.
+    Counted(BoxFuture<'static, Option<Response<Bytes>>>),
+}
+
+/// A poll that finds nothing new.
+struct Idly {
+    user: User,
+    id: ConversationId,
+    still: Still,
+    began_ms: i64,
+}
+
 impl Idle {
     /// Of what `app` keeps in memory.
     pub fn new(app: App) -> Self {
@@ -45,9 +64,9 @@ impl Idle {
         Self(Arc::new(Inner { app, policy, counted, has_origins, has_traces }))
     }
 
-    /// The whole answer to a request without a body; `None` where the routes must answer.
-    pub fn answer(&self, request: &Parts) -> Option<Response<Bytes>> {
-        let Inner { app, policy, counted, has_origins, has_traces } = &*self.0;
+    /// What memory has for a request without a body; `None` where the routes must answer.
+    pub fn answer(&self, request: &Parts) -> Option<Answer> {
+        let Inner { app, has_origins, has_traces, .. } = &*self.0;
         if request.method != Method::GET || (*has_origins && request.headers.contains_key(header::ORIGIN)) {
             return None;
         }
@@ -61,7 +80,27 @@ impl Idle {
         let began_ms = app.clock.now_ms();
         let user = app.edge.auth.remembered(&request.headers)?;
         let still = app.chat.still(&user.id, &id, since)?;
-        let decision = app.edge.limits.check_here(&user.id, Weight::Light).filter(|decision| decision.allowed)?;
+        let poll = Idly { user, id, still, began_ms };
+        match app.edge.limits.check_here(&poll.user.id, Weight::Light) {
+            Some(decision) => self.0.told(poll, &decision).map(Answer::Now),
+            None => {
+                let inner = Arc::clone(&self.0);
+                Some(Answer::Counted(Box::pin(async move {
+                    let decision = inner.app.edge.limits.check(&poll.user.id, Weight::Light).await;
+                    inner.told(poll, &decision)
+                })))
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// The whole answer, if the request fits.
+    fn told(&self, Idly { id, still, began_ms, .. }: Idly, decision: &Decision) -> Option<Response<Bytes>> {
+        let Self { app, policy, counted, .. } = self;
+        if !decision.allowed {
+            return None;
+        }
         let json = serde_json::to_vec(&app.chat.tell_still(&id, still)).ok()?;
 
         let mut headers = HeaderMap::with_capacity(HEADERS);
@@ -71,7 +110,7 @@ impl Idle {
             HeaderValue::from_static(conversations::AW_POLL.1),
         );
         respond::add_headers(&mut headers, &id::random(), true);
-        respond::add_rate_limit(&mut headers, &decision, policy);
+        respond::add_rate_limit(&mut headers, decision, policy);
         let mut answer = Response::new(Bytes::from(json));
         *answer.headers_mut() = headers;
         if let Some(counted) = counted {
