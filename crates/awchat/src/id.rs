@@ -1,4 +1,6 @@
 //! Identifiers that were checked once, and the only place that asks chance.
+//!
+//! Texts of up to 23 bytes lie in them, not behind them: who compares them does not look elsewhere in memory.
 
 use std::fmt;
 
@@ -7,46 +9,47 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::RngExt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+use smol_str::SmolStr;
 
 /// The app's own user id: the session token's `sub`, Intercom's `external_id`. 1–128 visible characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UserId(String);
+pub struct UserId(SmolStr);
 
 /// Intercom's conversation id: 1–20 decimal digits, so that it can never name another route in a path. A ticket's too: a
 /// Customer ticket is a conversation of the same id.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConversationId(String);
+pub struct ConversationId(SmolStr);
 
 /// Intercom's contact id.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ContactId(String);
+pub struct ContactId(SmolStr);
 
 /// Our id of a registered device.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DeviceId(String);
+pub struct DeviceId(SmolStr);
 
 /// A file's id: 22–26 characters of base64url. Ours are 128 random bits, those of operators' attachments a digest of
 /// their place.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileId(String);
+pub struct FileId(SmolStr);
 
 impl FileId {
     /// `None` unless `text` matches `^[A-Za-z0-9_-]{22,26}$`.
     pub fn parse(text: &str) -> Option<Self> {
         let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        ((22..=26).contains(&text.len()) && text.bytes().all(safe)).then(|| Self(text.to_owned()))
+        ((22..=26).contains(&text.len()) && text.bytes().all(safe)).then(|| Self(text.into()))
     }
 
     /// A new one.
     #[expect(clippy::disallowed_methods, reason = "the one place that asks chance")]
     pub fn random() -> Self {
-        Self(URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 16]>()))
+        Self(URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 16]>()).into())
     }
 
     /// That of the file at `index` on a message at Intercom: the same whenever it is seen.
     pub fn of_part(conversation: &ConversationId, message: &str, index: usize) -> Self {
         let digest = Sha256::digest(format!("awchat/attachment/v1 {conversation} {message} {index}"));
-        Self(URL_SAFE_NO_PAD.encode(&digest[..16]))
+        Self(URL_SAFE_NO_PAD.encode(&digest[..16]).into())
     }
 }
 
@@ -55,7 +58,7 @@ impl UserId {
     pub fn parse(text: &str) -> Option<Self> {
         let visible = |c: char| !c.is_control() && !c.is_whitespace();
         let count = text.chars().take(129).count();
-        ((1..=128).contains(&count) && text.chars().all(visible)).then(|| Self(text.to_owned()))
+        ((1..=128).contains(&count) && text.chars().all(visible)).then(|| Self(text.into()))
     }
 }
 
@@ -63,7 +66,7 @@ impl ConversationId {
     /// `None` unless `text` matches `^[0-9]{1,20}$`: `last`, `search` and `redact` are live routes at Intercom.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-        digits.then(|| Self(text.to_owned()))
+        digits.then(|| Self(text.into()))
     }
 }
 
@@ -71,7 +74,7 @@ impl ContactId {
     /// `None` unless `text` has 1–64 ASCII letters, digits, `-` or `_`: it goes into paths.
     pub fn parse(text: &str) -> Option<Self> {
         let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        ((1..=64).contains(&text.len()) && text.bytes().all(safe)).then(|| Self(text.to_owned()))
+        ((1..=64).contains(&text.len()) && text.bytes().all(safe)).then(|| Self(text.into()))
     }
 }
 
@@ -79,7 +82,7 @@ impl DeviceId {
     /// `None` unless `text` looks like what [`random`] makes.
     pub fn parse(text: &str) -> Option<Self> {
         let ours = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        (text.len() == 32 && text.bytes().all(ours)).then(|| Self(text.to_owned()))
+        (text.len() == 32 && text.bytes().all(ours)).then(|| Self(text.into()))
     }
 }
 

@@ -1,5 +1,5 @@
 //! What the product speaks of, in the shapes of the API: a message, its author and files, a state, a topic, a ticket's
-//! status and timeline.
+//! status and timeline; and whether a user looks at it.
 
 use serde::{Deserialize, Serialize};
 
@@ -172,5 +172,27 @@ impl AuthorKind {
     /// The side of that name.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::User, Self::Operator, Self::Bot].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Whether a user looks at a conversation, as far as a node knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// A poll waits for news right now.
+    pub waiting: bool,
+    /// When the last poll came or was answered, Unix milliseconds; 0: none.
+    pub polled_ms: i64,
+    /// Up to which position polls were answered.
+    pub shown: i64,
+}
+
+impl Look {
+    /// What two nodes know, as one.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            waiting: self.waiting || other.waiting,
+            polled_ms: self.polled_ms.max(other.polled_ms),
+            shown: self.shown.max(other.shown),
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::files::ORPHAN_AGE;
-use crate::push::{AskLooks, Looks};
+use crate::push::AskLooks;
 use crate::store::devices::Platform;
 use crate::store::nodes::RENEW_MS;
 
@@ -107,10 +107,7 @@ fn looks(app: &App) -> AskLooks {
     let chat = app.chat.clone();
     Arc::new(move |user, id| {
         let chat = chat.clone();
-        Box::pin(async move {
-            let look = chat.looks(&user, &id).await;
-            Looks { waiting: look.waiting, polled_ms: look.polled_ms, shown: look.shown }
-        })
+        Box::pin(async move { chat.looks(&user, &id).await })
     })
 }
 

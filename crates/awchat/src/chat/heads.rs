@@ -14,8 +14,7 @@ use tokio::sync::Notify;
 use super::trust::{AsOf, SPREAD, Trust};
 use crate::clock::Clock;
 use crate::id::{self, ConversationId, UserId};
-use crate::model::State;
-use crate::shared::wakes::Look;
+use crate::model::{Look, State};
 use crate::store::conversations::Conversation;
 
 /// One conversation as an idle poll sees it.

@@ -9,7 +9,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::Chat;
 use crate::id::{self, ConversationId, UserId};
-use crate::shared::wakes::{Look, Word};
+use crate::model::Look;
+use crate::shared::wakes::Word;
 
 /// How long the others have to answer, which takes them milliseconds.
 const PATIENCE: Duration = Duration::from_millis(250);

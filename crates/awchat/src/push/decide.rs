@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::model::Look;
 use crate::store::devices::Wanted;
 use crate::store::notices::{Kind, Notice};
 
@@ -18,17 +19,6 @@ pub const ATTEMPTS: i64 = 5;
 /// No service is asked again sooner than this.
 const SHORTEST_MS: i64 = 10_000;
 
-/// Whether the user has the conversation on a screen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Looks {
-    /// A poll waits for news right now.
-    pub waiting: bool,
-    /// When the last poll came or was answered, Unix milliseconds; 0: none.
-    pub polled_ms: i64,
-    /// Up to which position polls were answered.
-    pub shown: i64,
-}
-
 /// What a decision rests on.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
@@ -39,7 +29,7 @@ pub struct Facts {
     /// Up to where the user has read.
     pub read_position: i64,
     /// Whether the user is looking.
-    pub looks: Looks,
+    pub look: Look,
     /// When the device was last told of this conversation, Unix milliseconds; 0: never.
     pub told_ms: i64,
 }
@@ -69,14 +59,14 @@ pub fn decide(kind: Kind, notices: &[Notice], facts: &Facts) -> Verdict {
     let is_news = |notice: &Notice| {
         facts.now_ms - notice.created_ms < TOLD_WITHIN_MS
             && notice.position > facts.read_position
-            && notice.position > facts.looks.shown
+            && notice.position > facts.look.shown
     };
     let news: Vec<usize> = (0..notices.len()).filter(|at| is_news(&notices[*at])).collect();
     let (Some(newest), true) = (news.last(), wanted) else { return Verdict::Drop };
-    if facts.looks.waiting {
+    if facts.look.waiting {
         return Verdict::Wait(facts.now_ms + WAITING_MS);
     }
-    let until_ms = (facts.looks.polled_ms + LOOKING_MS).max(facts.told_ms + WINDOW_MS);
+    let until_ms = (facts.look.polled_ms + LOOKING_MS).max(facts.told_ms + WINDOW_MS);
     if facts.now_ms < until_ms {
         return Verdict::Wait(until_ms);
     }
@@ -106,7 +96,7 @@ mod tests {
 
     fn facts() -> Facts {
         let wanted = Wanted { chat_messages: true, ticket_updates: true, system_notices: true };
-        Facts { now_ms: NOW_MS, wanted, read_position: 0, looks: Looks::default(), told_ms: 0 }
+        Facts { now_ms: NOW_MS, wanted, read_position: 0, look: Look::default(), told_ms: 0 }
     }
 
     fn of(facts: &Facts) -> Verdict {
@@ -127,8 +117,8 @@ mod tests {
             (20, 0, Verdict::Drop),
             (0, 20, Verdict::Drop),
         ] {
-            let looks = Looks { shown, ..Looks::default() };
-            assert_eq!(of(&Facts { read_position, looks, ..facts() }), expected, "{read_position} {shown}");
+            let look = Look { shown, ..Look::default() };
+            assert_eq!(of(&Facts { read_position, look, ..facts() }), expected, "{read_position} {shown}");
         }
     }
 
@@ -155,7 +145,7 @@ mod tests {
 
     #[test]
     fn who_is_looking_is_told_once_the_look_is_over() {
-        let waits = |polled_ms, waiting| of(&Facts { looks: Looks { waiting, polled_ms, shown: 0 }, ..facts() });
+        let waits = |polled_ms, waiting| of(&Facts { look: Look { waiting, polled_ms, shown: 0 }, ..facts() });
         assert_eq!(waits(NOW_MS - 14_999, false), Verdict::Wait(NOW_MS + 1));
         assert_eq!(waits(NOW_MS - 15_000, false), Verdict::Tell { count: 2, newest: 1 });
         assert_eq!(waits(NOW_MS - 29_000, true), Verdict::Wait(NOW_MS + 1_000));

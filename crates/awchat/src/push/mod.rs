@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::{self, ConversationId, UserId};
 use crate::metrics::Grid;
+use crate::model::Look;
 use crate::store::Store;
 use crate::store::devices::Platform;
 use crate::store::notices::{End, Kind, Pile, Target};
@@ -34,7 +35,6 @@ pub mod pace;
 mod telegram;
 pub mod words;
 
-pub use decide::Looks;
 use decide::{ATTEMPTS, Facts, TOLD_WITHIN_MS, Verdict, backoff_ms, decide};
 use fcm::{Fcm, Outcome};
 use flights::{Flight, Flights};
@@ -86,7 +86,7 @@ struct Lane<T> {
 }
 
 /// Whether a user looks at a conversation, as the caller finds out.
-pub type AskLooks = Arc<dyn Fn(UserId, ConversationId) -> BoxFuture<'static, Looks> + Send + Sync>;
+pub type AskLooks = Arc<dyn Fn(UserId, ConversationId) -> BoxFuture<'static, Look> + Send + Sync>;
 
 impl Deref for Push {
     type Target = Shared;
@@ -274,7 +274,7 @@ impl Shared {
             now_ms,
             wanted: target.wanted,
             read_position: target.read_position,
-            looks: looks(target.user.clone(), pile.conversation.clone()).await,
+            look: looks(target.user.clone(), pile.conversation.clone()).await,
             told_ms: self.told.get(&pile.name).unwrap_or(0),
         };
         let (count, newest) = match decide(pile.kind, &pile.notices, &facts) {

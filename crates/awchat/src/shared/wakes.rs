@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ConversationId;
-use crate::model::State;
+use crate::model::{Look, State};
 
 /// A node says that it is there this often, milliseconds …
 pub const BEAT_MS: u64 = 250;
@@ -49,28 +49,6 @@ pub enum Word {
     Here,
     /// The node goes, and has said everything.
     Bye,
-}
-
-/// Whether a user looks at a conversation, as far as a node knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Look {
-    /// A poll waits for news right now.
-    pub waiting: bool,
-    /// When the last poll came or was answered, Unix milliseconds; 0: none.
-    pub polled_ms: i64,
-    /// Up to which position polls were answered.
-    pub shown: i64,
-}
-
-impl Look {
-    /// What two nodes know, as one.
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            waiting: self.waiting || other.waiting,
-            polled_ms: self.polled_ms.max(other.polled_ms),
-            shown: self.shown.max(other.shown),
-        }
-    }
 }
 
 impl Word {

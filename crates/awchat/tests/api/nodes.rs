@@ -12,7 +12,8 @@ use awchat::chat::requests::Sent;
 use awchat::clock::Clock;
 use awchat::error::Error;
 use awchat::id::{ContactId, ConversationId, FileId, UserId};
-use awchat::push::{AskLooks, Looks};
+use awchat::model::Look;
+use awchat::push::AskLooks;
 use awchat::store::devices::Platform;
 use awchat::store::files::{File, Inserted};
 use awchat::store::outbound::{Journal, Kind as Message, Outbound, Told};
@@ -599,7 +600,7 @@ async fn who_is_erased_at_one_node_is_told_nothing_by_another_after_the_answer()
         let telling = tokio::spawn({
             let other = nodes[1].clone();
             async move {
-                let nobody: AskLooks = Arc::new(|_, _| Box::pin(async { Looks::default() }));
+                let nobody: AskLooks = Arc::new(|_, _| Box::pin(async { Look::default() }));
                 other.push.tell(platform, &nobody, &CancellationToken::new()).await
             }
         });

@@ -251,6 +251,8 @@ pub(crate) async fn large(effort: Effort) -> Result<Vec<Row>> {
     let many = Server::awchat(many.path(), &intercom, ALONE)?;
     let many_polls = fill::polls(1, users + 1, users)?;
     rush::run(many.address, &many_polls, CONNECTIONS, Pace::Once).await?;
+    // As much of the load's memory is used for few, so that it takes as long to send them.
+    let few_polls: Requests = few_polls.iter().cycle().take(many_polls.len()).cloned().collect();
     let (mut of_few, mut of_many) = (Turns::default(), Turns::default());
     for _ in 0..effort.turns {
         of_few.take(&few, &few_polls, effort).await?;
