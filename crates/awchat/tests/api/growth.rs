@@ -302,11 +302,8 @@ struct Sized {
 
 impl Sized {
     async fn of(size: u64, engines: &Engines) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let database = Database::blank(folder.path(), &engines.postgres).await;
-        let url = database.url.clone();
-        Store::open(&url).await.expect("a database").close().await;
-        let server = Server::start_in(folder, database, &[("REDIS_URL", engines.redis.as_str())]).await;
+        let server = stranger(engines).await;
+        let url = server.config().database_url.expose().to_owned();
         let template = server.user("template");
         let chat = template.opens("Hello").await;
         let reply = format!("/api/conversations/{chat}/reply");
