@@ -664,9 +664,8 @@ fn all_faults(seed: u64) -> Vec<Fault> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_run_is_seen_to_fail_when_intercom_doubles_a_message() {
-    let one = Run::alone(3, 15, 0);
+    // With this seed nobody says the same words twice: of equal words, nothing tells the double from the next message.
+    let one = Run { seed: 11, ..Run::alone(3, 15, 0) };
     let double = Fault::new(Kind::DoubleApply).on("POST", "/conversations/{id}/reply").after(7).times(1);
-    // Where the user's next message has the same words, nothing tells it from the double: either may stand first.
-    let verdict = Verdict { out_of_order: 0, ..run(one, vec![double]).await };
-    assert_eq!(verdict, Verdict { doubled: 1, shown_twice: 1, ..Verdict::default() });
+    assert_eq!(run(one, vec![double]).await, Verdict { doubled: 1, shown_twice: 1, ..Verdict::default() });
 }
