@@ -1,7 +1,9 @@
 //! What the product speaks of, in the shapes of the API: a message, its author and files, a state, a topic, a ticket's
-//! status and timeline; and whether a user looks at it.
+//! status and timeline; its head, and whether a user looks at it.
 
 use serde::{Deserialize, Serialize};
+
+use crate::id::UserId;
 
 /// One message as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -173,6 +175,25 @@ impl AuthorKind {
     pub fn parse(text: &str) -> Option<Self> {
         [Self::User, Self::Operator, Self::Bot].into_iter().find(|kind| kind.as_str() == text)
     }
+}
+
+/// One conversation as an idle poll sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The only user who may see it.
+    pub user: UserId,
+    /// The greatest position.
+    pub position: i64,
+    /// The conversation's state.
+    pub state: State,
+    /// Until when it is snoozed, Unix seconds.
+    pub snoozed_until: Option<i64>,
+    /// It was rated.
+    pub rated: bool,
+    /// Messages not from the user and not read.
+    pub unread: i64,
+    /// Grows with every change.
+    pub revision: i64,
 }
 
 /// Whether a user looks at a conversation, as far as a node knows.

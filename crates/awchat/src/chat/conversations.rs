@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::Chat;
 use super::contacts::Profile;
 use super::draft::{Draft, Opening, Wish};
-use super::heads::{Head, Place, Waiting};
+use super::heads::{Place, Waiting};
 use super::requests::Sent;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, FileId, UserId};
 use crate::intercom::{CallError, Class};
-use crate::model::{Message, State, Topic};
+use crate::model::{Head, Message, State, Topic};
 use crate::store;
 use crate::store::conversations::{Conversation, ListCursor};
 

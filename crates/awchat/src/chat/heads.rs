@@ -14,27 +14,8 @@ use tokio::sync::Notify;
 use super::trust::{AsOf, SPREAD, Trust};
 use crate::clock::Clock;
 use crate::id::{self, ConversationId, UserId};
-use crate::model::{Look, State};
+use crate::model::{Head, Look};
 use crate::store::conversations::Conversation;
-
-/// One conversation as an idle poll sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The only user who may see it.
-    pub user: UserId,
-    /// The greatest position.
-    pub position: i64,
-    /// The conversation's state.
-    pub state: State,
-    /// Until when it is snoozed, Unix seconds.
-    pub snoozed_until: Option<i64>,
-    /// It was rated.
-    pub rated: bool,
-    /// Messages not from the user and not read.
-    pub unread: i64,
-    /// Grows with every change.
-    pub revision: i64,
-}
 
 impl From<&Conversation> for Head {
     fn from(conversation: &Conversation) -> Self {
@@ -310,6 +291,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::State;
 
     fn head(position: i64, revision: i64) -> Head {
         let user = UserId::parse("ada").expect("a user id");

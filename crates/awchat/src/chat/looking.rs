@@ -73,7 +73,7 @@ impl Chat {
             return here;
         }
         let mut question = self.questions.begin();
-        self.shared.say(Word::Looks { ask: question.name.clone(), id: id.clone(), user: user.to_string() });
+        self.shared.say(Word::Looks { ask: question.name.clone(), id: id.clone(), user: user.clone() });
         tokio::select! {
             there = question.answered(others) => here.or(there),
             () = self.clock.sleep(PATIENCE) => here,
@@ -81,9 +81,8 @@ impl Chat {
     }
 
     /// Another node asks.
-    pub(super) fn tell_of_look(&self, ask: String, id: &ConversationId, user: &str) {
-        let look = UserId::parse(user).map(|user| self.heads.looks(&user, id)).unwrap_or_default();
-        self.shared.say(Word::Look { ask, look });
+    pub(super) fn tell_of_look(&self, ask: String, id: &ConversationId, user: &UserId) {
+        self.shared.say(Word::Look { ask, look: self.heads.looks(user, id) });
     }
 }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Chat;
-use super::heads::Head;
 use crate::error::Result;
 use crate::id::{ConversationId, UserId};
+use crate::model::Head;
 use crate::shared::Heard;
-use crate::shared::wakes::{Change, Word};
+use crate::shared::wakes::Word;
 use crate::store::conversations::Conversation;
 
 /// The mark that counts words that others may not have heard.
@@ -46,16 +46,7 @@ impl Chat {
     pub(super) fn publish(&self, conversation: &Conversation) {
         let head = Head::from(conversation);
         if !self.trust.is_alone() {
-            self.shared.say(Word::Changed(Change {
-                id: conversation.id.clone(),
-                user: head.user.to_string(),
-                position: head.position,
-                state: head.state,
-                snoozed_until: head.snoozed_until,
-                rated: head.rated,
-                unread: head.unread,
-                revision: head.revision,
-            }));
+            self.shared.say(Word::Changed { id: conversation.id.clone(), head: head.clone() });
         }
         self.heads.publish(&conversation.id, head);
         self.streams.wake(&conversation.user);
@@ -76,7 +67,7 @@ impl Chat {
         self.heads.remove(id);
         self.streams.wake(user);
         if !self.trust.is_alone() {
-            self.shared.say(Word::Gone { id: id.clone(), user: user.to_string() });
+            self.shared.say(Word::Gone { id: id.clone(), user: user.clone() });
         }
     }
 
@@ -99,18 +90,13 @@ impl Chat {
 
     fn hear(&self, heard: Heard) {
         match heard {
-            Heard::Word(Word::Changed(change)) => {
-                if let Some(user) = UserId::parse(&change.user) {
-                    let Change { id, position, state, snoozed_until, rated, unread, revision, .. } = change;
-                    self.streams.wake(&user);
-                    self.heads.hear(&id, Head { user, position, state, snoozed_until, rated, unread, revision });
-                }
+            Heard::Word(Word::Changed { id, head }) => {
+                self.streams.wake(&head.user);
+                self.heads.hear(&id, head);
             }
             Heard::Word(Word::Gone { id, user }) => {
                 self.heads.remove(&id);
-                if let Some(user) = UserId::parse(&user) {
-                    self.streams.wake(&user);
-                }
+                self.streams.wake(&user);
             }
             Heard::Word(Word::Erased) => self.store.note_erasure(),
             Heard::Word(Word::Looks { ask, id, user }) => self.tell_of_look(ask, &id, &user),

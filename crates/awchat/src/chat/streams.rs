@@ -13,10 +13,10 @@ use tokio::sync::watch;
 
 use super::Chat;
 use super::conversations::Poll;
-use super::heads::Head;
 use super::tickets;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
+use crate::model::Head;
 use crate::store::streams::Changed;
 
 /// Streams of one user at once; one more ends the oldest, which may well be a connection that died unseen.

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::ConversationId;
-use crate::model::{Look, State};
+use crate::id::{ConversationId, UserId};
+use crate::model::{Head, Look};
 
 /// A node says that it is there this often, milliseconds …
 pub const BEAT_MS: u64 = 250;
@@ -19,13 +19,19 @@ const SILENCE_MS: i64 = 1_500;
 #[serde(tag = "word", rename_all = "snake_case")]
 pub enum Word {
     /// A conversation is like this after a commit.
-    Changed(Change),
+    Changed {
+        /// Which.
+        id: ConversationId,
+        /// What an idle poll needs of it.
+        #[serde(flatten)]
+        head: Head,
+    },
     /// A conversation is gone.
     Gone {
         /// Which.
         id: ConversationId,
         /// Whose it was.
-        user: String,
+        user: UserId,
     },
     /// A user was erased.
     Erased,
@@ -36,7 +42,7 @@ pub enum Word {
         /// At which.
         id: ConversationId,
         /// Who.
-        user: String,
+        user: UserId,
     },
     /// The answer to that.
     Look {
@@ -54,29 +60,8 @@ pub enum Word {
 impl Word {
     /// Whether who does not hear it misses a change.
     pub(super) fn is_news(&self) -> bool {
-        matches!(self, Self::Changed(_) | Self::Gone { .. } | Self::Erased)
+        matches!(self, Self::Changed { .. } | Self::Gone { .. } | Self::Erased)
     }
-}
-
-/// A conversation as an idle poll sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// Which.
-    pub id: ConversationId,
-    /// Whose.
-    pub user: String,
-    /// The greatest position.
-    pub position: i64,
-    /// Open, closed or snoozed.
-    pub state: State,
-    /// Until when it is snoozed, Unix seconds.
-    pub snoozed_until: Option<i64>,
-    /// It was rated.
-    pub rated: bool,
-    /// Messages not from the user and not read.
-    pub unread: i64,
-    /// Grows with every change.
-    pub revision: i64,
 }
 
 /// A word, and who says it.
@@ -139,6 +124,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::State;
 
     fn said(node: &str, word: Word) -> Said {
         Said { node: node.to_owned(), word }
@@ -146,9 +132,9 @@ mod tests {
 
     #[test]
     fn a_word_is_the_same_on_the_other_side() {
-        let change = Change {
-            id: ConversationId::parse("17").expect("an id"),
-            user: "ada".to_owned(),
+        let (id, user) = (ConversationId::parse("17").expect("an id"), UserId::parse("ada").expect("a user"));
+        let head = Head {
+            user: user.clone(),
             position: 10,
             state: State::Snoozed,
             snoozed_until: Some(99),
@@ -156,10 +142,11 @@ mod tests {
             unread: 2,
             revision: 7,
         };
-        let gone = Word::Gone { id: change.id.clone(), user: "ada".to_owned() };
-        let asked = Word::Looks { ask: "1".to_owned(), id: change.id.clone(), user: "ada".to_owned() };
+        let changed = Word::Changed { id: id.clone(), head };
+        let gone = Word::Gone { id: id.clone(), user: user.clone() };
+        let asked = Word::Looks { ask: "1".to_owned(), id, user };
         let answered = Word::Look { ask: "1".to_owned(), look: Look { waiting: true, polled_ms: 5, shown: 3 } };
-        for word in [Word::Changed(change), gone, Word::Erased, asked, answered, Word::Here, Word::Bye] {
+        for word in [changed, gone, Word::Erased, asked, answered, Word::Here, Word::Bye] {
             let said = said("a", word);
             let text = serde_json::to_string(&said).expect("JSON");
             assert_eq!(serde_json::from_str::<Said>(&text).expect("read"), said, "{text}");

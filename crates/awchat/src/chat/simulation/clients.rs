@@ -8,10 +8,9 @@ use super::sending::Answer;
 use super::{EPOCH_MS, STORM_MS, World};
 use crate::chat::contacts::Profile;
 use crate::chat::draft::{Draft, Opening, Wish};
-use crate::chat::heads::Head;
 use crate::chat::requests::Outcome;
 use crate::id::{ContactId, ConversationId, UserId};
-use crate::model::{Message, State, Topic};
+use crate::model::{Head, Message, State, Topic};
 
 const USERS: u32 = 2;
 
