@@ -346,15 +346,15 @@ impl Connections {
         if let Some(slot) = &slot {
             request.extensions_mut().insert(slot.clone());
         }
-        // A router is always ready.
-        let answer = self.router.clone().call(request);
+        let mut router = self.router.clone();
         let answer = async move {
             if let Some(counted) = counted
                 && let Some(answer) = counted.await
             {
                 return answer.map(|body| Answer::whole(body, busy));
             }
-            let Ok(mut answer) = answer.await;
+            // A router is always ready.
+            let Ok(mut answer) = router.call(request).await;
             if let Some(left) = left {
                 left.discard().await;
             }
