@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use awchat::store::Store;
 use sandbox::{Fault, Kind};
 use serde_json::json;
 use tempfile::TempDir;
@@ -54,6 +53,14 @@ impl Engines {
         let durable = "alter role awchat set synchronous_commit = on".to_owned();
         at_server(&engines.postgres, durable).await.expect("a setting");
         engines
+    }
+
+    /// A server with a database of its own here; it makes the schema itself.
+    pub(crate) async fn server(&self, settings: Settings<'_>) -> Server {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::blank(folder.path(), &self.postgres).await;
+        let settings: Vec<_> = settings.iter().copied().chain([("REDIS_URL", self.redis.as_str())]).collect();
+        Server::start_in(folder, database, &settings).await
     }
 
     /// Stops PostgreSQL in a mode of `pg_ctl`'s (`fast`, or `immediate`, as a crash does) and starts it again.
@@ -156,11 +163,7 @@ impl Cluster {
     /// So many behind haproxy; Intercom's webhooks go through it, too.
     pub(crate) async fn of(count: usize, settings: Settings<'_>) -> Self {
         let engines = Engines::start().await;
-        let folder = tempfile::tempdir().expect("a folder");
-        let database = Database::blank(folder.path(), &engines.postgres).await;
-        Store::open(&database.url).await.expect("a database").close().await;
-        let settings: Vec<_> = settings.iter().copied().chain([("REDIS_URL", engines.redis.as_str())]).collect();
-        let mut servers = vec![Server::start_in(folder, database, &settings).await];
+        let mut servers = vec![engines.server(settings).await];
         for _ in 1..count {
             servers.push(servers[0].beside().await);
         }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Client, World, bucket, world};
+use crate::harness::{Answer, Client, World, bucket, eventually, world};
 
 /// A file that `scripts/fixtures` made.
 fn fixture(name: &str) -> Vec<u8> {
@@ -260,31 +260,21 @@ async fn begins(world: &World, file: &[u8]) -> TcpStream {
     socket
 }
 
-async fn eventually(is_so: impl AsyncFn() -> bool) {
-    for _ in 0..1_000 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it never came to this");
-}
-
 #[tokio::test]
 async fn a_user_has_two_uploads_at_once_and_a_client_that_goes_leaves_nothing() {
     let world = world().await;
     let arriving = [begins(&world, &[b'x'; 100_000]).await, begins(&world, b"x").await];
     let has_place = || world.app.files.place(&UserId::parse("ada").expect("an id")).is_ok();
-    eventually(async || !has_place()).await;
+    eventually("two uploads arrive", async || !has_place()).await;
     let refused = world.user("ada").uploads("a.txt", b"hello").await;
     assert_eq!(refused.header("retry-after"), Some("1"));
     refused.expect_error(429, "rate_limited");
     // In a directory they can be seen; beside a bucket they have no name.
     let named = if bucket().is_none() { 2 } else { 0 };
-    eventually(async || count(&world).await == named).await;
+    eventually("both can be seen, or none", async || count(&world).await == named).await;
     uploaded(&world.user("bob"), "a.txt", b"hello").await;
     drop(arriving);
-    eventually(async || count(&world).await == 1 && has_place()).await;
+    eventually("the two are gone", async || count(&world).await == 1 && has_place()).await;
     uploaded(&world.user("ada"), "a.txt", b"hello").await;
 }
 
@@ -307,7 +297,7 @@ async fn a_form_that_drips_is_given_up_within_ten_seconds() {
     // A connection's time is real: what is at hand of an answer is there before the connection ends.
     let _cut_off = tokio::time::timeout(Duration::from_secs(60), &mut reading).await.expect("it ends");
     assert!((8..30).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
-    eventually(async || count(&world).await == 0).await;
+    eventually("nothing is left", async || count(&world).await == 0).await;
 }
 
 #[tokio::test]
@@ -322,15 +312,15 @@ async fn a_form_that_comes_too_slowly_is_given_up_at_its_deadline() {
     };
     // Enough for the connection to have earned more time than the form has: 30 s, and 1 s for each 64 KiB of 20 MiB.
     let mut socket = begins(&world, &vec![b'x'; 8_000_000]).await;
-    eventually(async || arrived() > 7_000_000).await;
+    eventually("most has arrived", async || arrived() > 7_000_000).await;
     world.clock.advance(349_000);
     socket.write_all(&[b'x'; 500_000]).await.expect("it is still taken");
-    eventually(async || arrived() > 8_300_000).await;
+    eventually("the rest has arrived", async || arrived() > 8_300_000).await;
     world.clock.advance(2_000);
     let mut answer = [0; 12];
     socket.read_exact(&mut answer).await.expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 400");
-    eventually(async || count(&world).await == 0).await;
+    eventually("nothing is left", async || count(&world).await == 0).await;
 }
 
 #[tokio::test]

@@ -6,13 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use awchat::clock::Clock;
-use awchat::store::Store;
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Connection, Executor, Row};
 use tokio::task::JoinSet;
 
 use crate::cluster::{Cluster, Engines, redis_us};
-use crate::database::Database;
 use crate::harness;
 use crate::process::{Caller, Server, cpu_ticks};
 
@@ -122,14 +120,6 @@ async fn polled(nodes: &[&Server], idlers: &[Arc<Idler>], redis: &str, pause: Du
     }
 }
 
-/// A server that has nothing to do with others but their engines.
-async fn stranger(engines: &Engines) -> Server {
-    let folder = tempfile::tempdir().expect("a folder");
-    let database = Database::blank(folder.path(), &engines.postgres).await;
-    Store::open(&database.url).await.expect("a database").close().await;
-    Server::start_in(folder, database, &[("REDIS_URL", engines.redis.as_str())]).await
-}
-
 /// As many clients at each node, however many nodes there are: what one poll costs must not depend on that. And as many
 /// polls as go through, by as many clients in all, which says nothing of more machines: the nodes share the processors. What
 /// that alone costs, three servers tell that are no nodes of each other's.
@@ -144,7 +134,8 @@ async fn a_poll_costs_as_much_at_three_nodes_as_at_one() {
     let cluster = Cluster::of(3, &[]).await;
     let engines = cluster.engines().expect("engines");
     println!("{}", ran_on(engines).await);
-    let strangers = [stranger(engines).await, stranger(engines).await, stranger(engines).await];
+    // Servers that have nothing to do with others but their engines.
+    let strangers = [engines.server(&[]).await, engines.server(&[]).await, engines.server(&[]).await];
     let (mut idlers, mut others) = (Vec::new(), Vec::new());
     for n in 0..3 * AT_EACH {
         let sub = format!("user-{n}");
@@ -302,7 +293,7 @@ struct Sized {
 
 impl Sized {
     async fn of(size: u64, engines: &Engines) -> Self {
-        let server = stranger(engines).await;
+        let server = engines.server(&[]).await;
         let url = server.config().database_url.expose().to_owned();
         let template = server.user("template");
         let chat = template.opens("Hello").await;

@@ -502,6 +502,15 @@ pub(crate) fn shared(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(path)
 }
 
+/// Waits until it is so: Intercom, processes and sockets live in real time.
+pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never came to this: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// The duration that 99 of 100 stay below.
 pub(crate) fn p99(mut samples: Vec<Duration>) -> Duration {
     samples.sort_unstable();

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{self, Cluster};
 use crate::database;
-use crate::harness::{Answer, Settings};
-use crate::process::{Caller, Server, eventually};
+use crate::harness::{Answer, Settings, eventually};
+use crate::process::{Caller, Server};
 
 const PATIENCE: Settings<'static> =
     &[("INTERCOM_TIMEOUT_MS", "2000"), ("SETTLE_MS", "1500"), ("BREAKER_OPEN_MS", "500")];
@@ -161,7 +161,7 @@ async fn a_reply_survives_a_kill_at_every_step_with_and_without_a_retry() {
     for (message, look_hangs) in retried.iter().chain(&left) {
         let look = ("GET", format!("/conversations/{}", message.chat));
         let (method, path) = if *look_hangs { look } else { ("POST", message.at()) };
-        eventually(&message.text, || asked(&server, method, &path) > 0).await;
+        eventually(&message.text, async || asked(&server, method, &path) > 0).await;
     }
     server.kill();
     server.sandbox.clear_faults();
@@ -177,7 +177,7 @@ async fn a_reply_survives_a_kill_at_every_step_with_and_without_a_retry() {
     }
     let answered = answers.join_all().await;
     for (message, _) in &left {
-        eventually(&message.text, || message.at_intercom(&server).len() > 1).await;
+        eventually(&message.text, async || message.at_intercom(&server).len() > 1).await;
     }
     quiet(&server).await;
     for (message, answer) in &answered {
@@ -232,13 +232,13 @@ async fn an_unanswered_reply_outlives_a_second_kill_and_intercoms_troubles_witho
     }
     let path = |message: &Message| format!("/conversations/{}/reply", message.chat);
     for message in &messages {
-        eventually(&message.text, || asked(&server, "POST", &path(message)) == 1).await;
+        eventually(&message.text, async || asked(&server, "POST", &path(message)) == 1).await;
     }
     killed_and_restarted(&mut server).await;
-    eventually("it is sent once more", || asked(&server, "POST", &path(&messages[0])) == 2).await;
+    eventually("it is sent once more", async || asked(&server, "POST", &path(&messages[0])) == 2).await;
     killed_and_restarted(&mut server).await;
     for message in &messages {
-        eventually(&message.text, || message.at_intercom(&server).len() > 1).await;
+        eventually(&message.text, async || message.at_intercom(&server).len() > 1).await;
     }
     quiet(&server).await;
     for message in &messages {
@@ -279,7 +279,7 @@ async fn a_new_conversation_survives_a_kill_at_every_step() {
             call.method == hung.0
                 && (call.path == hung.1 || (hung.1 == find && call.path.starts_with("/contacts/find")))
         };
-        eventually(name, || server.sandbox.calls().iter().filter(at_the_step).count() >= 2).await;
+        eventually(name, async || server.sandbox.calls().iter().filter(at_the_step).count() >= 2).await;
     }
     server.kill();
     server.sandbox.clear_faults();
@@ -298,7 +298,7 @@ async fn a_new_conversation_survives_a_kill_at_every_step() {
     }
     // All but the one whose user was not even known to Intercom yet are begun without being asked for again.
     let expected = steps.len() * 2 - 1;
-    eventually("all are begun", || server.sandbox.conversation_ids().len() >= expected).await;
+    eventually("all are begun", async || server.sandbox.conversation_ids().len() >= expected).await;
     quiet(&server).await;
     assert_eq!(server.sandbox.conversation_ids().len(), expected);
     for (name, _, _) in &steps {

@@ -26,8 +26,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::{Database, postgres};
-use crate::harness::{Settings, World, live, world};
-use crate::process::{Server, eventually};
+use crate::harness::{Settings, World, eventually, live, world};
+use crate::process::Server;
 use crate::push;
 
 /// `world`, and the handles of its server and of so many more on its database; `None` where there is no PostgreSQL: SQLite
@@ -250,7 +250,7 @@ async fn what_a_killed_node_was_sending_is_finished_by_another_once() {
     }
     let is_asked = |at: &str| server.sandbox.calls().iter().any(|call| call.method == "POST" && call.path == at);
     for (_, at, _) in &chats {
-        eventually("it is being sent", || is_asked(at)).await;
+        eventually("it is being sent", async || is_asked(at)).await;
     }
     server.set("INTERCOM_TIMEOUT_MS", "2000");
     let other = App::open(server.config(), Clock::system()).await.expect("another server");
@@ -270,7 +270,7 @@ async fn what_a_killed_node_was_sending_is_finished_by_another_once() {
     asking.join_all().await;
     let is_there = |id: &ConversationId| server.sandbox.contact_parts(id.as_str()).len() > 1;
     for (chat, _, _) in &chats {
-        eventually("it is sent", || is_there(chat)).await;
+        eventually("it is sent", async || is_there(chat)).await;
     }
     let took = killed.elapsed();
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -340,7 +340,7 @@ async fn words_answered_at_one_node_are_new_words_though_an_older_request_for_th
         })
     };
     let first = says_ok(&nodes[0]);
-    eventually("it is being sent", || world.sandbox.calls().iter().any(|call| call.path == at)).await;
+    eventually("it is being sent", async || world.sandbox.calls().iter().any(|call| call.path == at)).await;
     let second = says_ok(&nodes[1]);
     while count(&nodes[0], "select count(*) from outbound where told = 3").await == 0 {
         tokio::task::yield_now().await;
@@ -605,7 +605,7 @@ async fn who_is_erased_at_one_node_is_told_nothing_by_another_after_the_answer()
             }
         });
         nodes[1].store.stay(world.clock.now_ms()).await.expect("it is alive");
-        eventually("it is being told", || world.sandbox.faults().iter().any(|fault| fault.hits > 0)).await;
+        eventually("it is being told", async || world.sandbox.faults().iter().any(|fault| fault.hits > 0)).await;
         let began = Instant::now();
         world.while_time_goes_by(user.call("DELETE", "/api/me", None)).await.expect(204);
         let (took, told) = (began.elapsed(), phones.sent_to(to.clone()).len());

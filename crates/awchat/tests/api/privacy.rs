@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use awchat::clock::Clock;
 use awchat::config::Secret;
@@ -15,7 +15,7 @@ use sqlx::{AnyConnection, Connection};
 
 use crate::child::Process;
 use crate::database;
-use crate::harness::{self, Client, SECRET, Settings, bodies, world};
+use crate::harness::{self, Client, SECRET, Settings, bodies, eventually, world};
 
 /// Every word of a user that gets into the server, each told apart.
 const CANARIES: [(&str, &str); 15] = [
@@ -189,14 +189,6 @@ impl Caller {
         self.does("POST", &format!("{path}/reply"), json!({ "attachmentIds": [file] })).await;
         self.does("PUT", "/api/settings/notifications", json!({ "chatMessages": false })).await;
         chat
-    }
-}
-
-async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
-    let began = Instant::now();
-    while !is_so().await {
-        assert!(began.elapsed() < Duration::from_secs(60), "it never came to this: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

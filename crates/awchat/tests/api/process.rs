@@ -295,15 +295,6 @@ pub(crate) fn free_port() -> u16 {
     std::iter::repeat_with(any).take(100).find(free).expect("one of a hundred ports is free")
 }
 
-/// Waits until it is so; a process and its world live in real time.
-pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it never came to this: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_told_to_go_fails_no_request() {
     const CLIENTS: usize = 8;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::harness::{Answer, Client, Settings, World, bodies, live, world};
+use crate::harness::{Answer, Client, Settings, World, bodies, eventually, live, world};
 
 /// Two seconds for each call to Intercom, three for what it may apply later.
 const SHORT: Settings<'static> = &[("INTERCOM_TIMEOUT_MS", "2000"), ("SETTLE_MS", "3000")];
@@ -105,17 +105,6 @@ fn unavailable(answer: Answer) -> u64 {
     let wait = answer.header("retry-after").and_then(|text| text.parse().ok());
     answer.expect_error(502, "service_unavailable");
     wait.expect("a 502 says when to come back")
-}
-
-/// The sandbox lives in real time: waits until it has got there.
-pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..1_000 {
-        if is_so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it never came to this: {what}");
 }
 
 /// A door before the sandbox. While it is closed, connections are refused as by a machine that is down.
@@ -513,7 +502,7 @@ async fn equal_words_given_up_earlier_do_not_take_a_new_messages_place() {
     // Its webhook comes before its answer does.
     world.sandbox.fault(once(Kind::Slow { ms: 600 }));
     let work = async {
-        eventually("it is applied", || talk.at_intercom().len() == 2).await;
+        eventually("it is applied", async || talk.at_intercom().len() == 2).await;
         world.work().await;
     };
     let (answer, ()) = tokio::join!(talk.says_at_once("new", "ok"), work);
@@ -554,11 +543,11 @@ async fn messages_behind_one_whose_answer_is_lost_follow_it_in_the_order_of_thei
     let (one, two, three) = tokio::join!(biased;
         talk.says_at_once("1", "one"),
         async {
-            eventually("the first is on its way", || talk.posts() == 1).await;
+            eventually("the first is on its way", async || talk.posts() == 1).await;
             talk.says_at_once("2", "two").await
         },
         async {
-            eventually("the first is on its way", || talk.posts() == 1).await;
+            eventually("the first is on its way", async || talk.posts() == 1).await;
             // Behind the second: it is asked for later by far more than a request takes.
             tokio::time::sleep(Duration::from_millis(300)).await;
             talk.says_at_once("3", "three").await
@@ -577,7 +566,7 @@ async fn a_request_that_waited_fifteen_seconds_is_told_and_not_begun_after_that(
     let path = format!("/api/conversations/{}/reply", talk.chat);
     world.sandbox.fault(once(Kind::Slow { ms: 3_000 }));
     let second = async {
-        eventually("the first is on its way", || talk.posts() == 1).await;
+        eventually("the first is on its way", async || talk.posts() == 1).await;
         let mut second = std::pin::pin!(talk.ada.post(&path, json!({ "body": "second" })));
         // Time passes until the second, whenever it got there, has had its wait.
         loop {
@@ -606,7 +595,7 @@ async fn a_request_without_a_key_that_was_told_while_it_was_being_sent_is_not_se
         let path = format!("/api/conversations/{}/reply", talk.chat);
         world.sandbox.fault(once(Kind::Slow { ms: 1_000 }));
         let (told, ()) = tokio::join!(talk.ada.post(&path, json!({ "body": "slow" })), async {
-            eventually("it is on its way", || talk.posts() == 1).await;
+            eventually("it is on its way", async || talk.posts() == 1).await;
             world.clock.advance(15_000);
         });
         unavailable(told);
@@ -628,7 +617,7 @@ async fn words_that_were_answered_are_new_words_though_an_earlier_request_for_th
     let path = format!("/api/conversations/{}/reply", talk.chat);
     world.sandbox.fault(once(Kind::Slow { ms: 1_500 }));
     let (first, second) = tokio::join!(talk.ada.post(&path, json!({ "body": "ok" })), async {
-        eventually("it is on its way", || talk.posts() == 1).await;
+        eventually("it is on its way", async || talk.posts() == 1).await;
         world.clock.advance(10_000);
         let told = async {
             // The second has come by then; on a machine where it has not, nothing is shown.
@@ -657,7 +646,7 @@ async fn a_client_that_hangs_up_changes_nothing() {
         tokio::select! {
             biased;
             _ = talk.says_at_once(&key, &body) => {}
-            () = eventually("it is on its way", || talk.posts() == n + 1) => {}
+            () = eventually("it is on its way", async || talk.posts() == n + 1) => {}
         }
         let first = talk.says_at_once(&key, &body).await;
         assert_eq!(first.status, 201, "{kind:?}: {}", first.text);
