@@ -1,11 +1,17 @@
 //! What is being sent right now, by device: whoever takes a device from its user calls back what is on its way there.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::id::UserId;
+
+/// What is called back on its way has this long to land: a service that has read it shows it, whoever hangs up.
+const LANDING: Duration = Duration::from_secs(2);
 
 /// Everything that is being sent.
 #[derive(Clone, Debug, Default)]
@@ -70,12 +76,20 @@ impl Flights {
 }
 
 impl Flight {
-    /// Does `work`, unless it is called back first: then `None`.
-    pub(super) async fn unless_called_back<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// Does `work`, which sends; `None` if it is called back before, or while it is done and does not end soon.
+    pub(super) async fn unless_called_back<T>(&self, work: impl Future<Output = T>, clock: &Clock) -> Option<T> {
+        let called_back = &self.listed.called_back;
+        if called_back.is_cancelled() {
+            return None;
+        }
+        let mut work = pin!(work);
         tokio::select! {
-            biased;
-            () = self.listed.called_back.cancelled() => None,
+            done = &mut work => return Some(done),
+            () = called_back.cancelled() => {}
+        }
+        tokio::select! {
             done = work => Some(done),
+            () = clock.sleep(LANDING) => None,
         }
     }
 }
@@ -93,19 +107,51 @@ mod tests {
 
     #[tokio::test]
     async fn who_calls_back_waits_until_nothing_is_on_its_way() {
-        let flights = Flights::default();
+        let (flights, clock) = (Flights::default(), Clock::manual(0));
         let (first, other) = (flights.begin("one", "ada"), flights.begin("two", "bob"));
-        let sending = tokio::spawn(async move {
-            let done = first.unless_called_back(std::future::pending::<()>()).await;
-            tokio::task::yield_now().await;
-            done
+        let (lands, landed) = tokio::sync::oneshot::channel();
+        let sending = tokio::spawn({
+            let clock = clock.clone();
+            async move { first.unless_called_back(landed, &clock).await.map(|landed| landed.expect("it lands")) }
         });
-        flights.call_back("one").await;
-        assert_eq!(sending.await.expect("it ends"), None);
+        tokio::task::yield_now().await;
+        let called = tokio::spawn({
+            let flights = flights.clone();
+            async move { flights.call_back("one").await }
+        });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!called.is_finished(), "the service may have read it");
+        lands.send(5).expect("it is on its way");
+        called.await.expect("it ends");
+        assert_eq!(sending.await.expect("it ends"), Some(5));
         assert_eq!(flights.board().flights.len(), 1);
-        assert_eq!(other.unless_called_back(async { 7 }).await, Some(7), "others go on");
+        assert_eq!(other.unless_called_back(async { 7 }, &clock).await, Some(7), "others go on");
         drop(other);
         flights.call_back("two").await;
         flights.call_back_from(&UserId::parse("bob").expect("a user id")).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_called_back_does_not_begin_and_what_never_lands_is_left() {
+        let (flights, clock) = (Flights::default(), Clock::manual(0));
+        let [early, late] = [flights.begin("one", "ada"), flights.begin("one", "ada")];
+        let sending = tokio::spawn({
+            let clock = clock.clone();
+            async move { late.unless_called_back(std::future::pending::<()>(), &clock).await }
+        });
+        tokio::task::yield_now().await;
+        let called = tokio::spawn(async move { flights.call_back("one").await });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(early.unless_called_back(async { panic!("it begins") }, &clock).await, None::<()>);
+        drop(early);
+        while !called.is_finished() {
+            clock.advance(2_000);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(sending.await.expect("it ends"), None);
     }
 }

@@ -330,7 +330,7 @@ impl Shared {
         };
         let traced = traces::call("fcm", "send");
         let sending = lane.service.send(&message).instrument(traced.clone());
-        let Some(sent) = flight.unless_called_back(sending).await else {
+        let Some(sent) = flight.unless_called_back(sending, &self.clock).await else {
             return Ok(self.later(0));
         };
         traces::ended(&traced, None, sent != fcm::Sent::Answered(Outcome::Sent));
@@ -386,7 +386,7 @@ impl Shared {
         let traced = traces::call("telegram", "send");
         let sending = lane.service.send(&target.token, words, &pile.conversation, target.is_ticket);
         let sending = sending.instrument(traced.clone());
-        let Some(sent) = flight.unless_called_back(sending).await else { return Ok(End::Done) };
+        let Some(sent) = flight.unless_called_back(sending, &self.clock).await else { return Ok(End::Done) };
         traces::ended(&traced, None, !matches!(sent, telegram::Sent::Delivered));
         let now_ms = self.clock.now_ms();
         if lane.record(sent.went(), now_ms - started_ms, now_ms) {

@@ -12,14 +12,11 @@ use awchat::chat::requests::Sent;
 use awchat::clock::Clock;
 use awchat::error::Error;
 use awchat::id::{ContactId, ConversationId, FileId, UserId};
-use awchat::model::Look;
-use awchat::push::AskLooks;
-use awchat::store::devices::Platform;
 use awchat::store::files::{File, Inserted};
 use awchat::store::outbound::{Journal, Kind as Message, Outbound, Told};
 use awchat::store::{Store, Tx};
 use awchat::worker;
-use sandbox::{Fault, Kind, To};
+use sandbox::{Fault, Kind};
 use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use tokio::task::JoinSet;
@@ -579,42 +576,7 @@ async fn who_is_erased_at_one_node_while_writing_at_another_leaves_nothing_and_n
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_erased_at_one_node_is_told_nothing_by_another_after_the_answer() {
     let Some((world, nodes)) = nodes::<2>(push::world()).await else { return };
-    let phones = world.sandbox.phones();
-    for (platform, path, to) in [
-        (Platform::Mobile, "/v1/projects/{id}/messages:send", To::Phone("fcm:one".to_owned())),
-        (Platform::Tma, "/{bot}/sendMessage", To::Chat(42)),
-    ] {
-        let sub = format!("user-{platform:?}");
-        let user = push::in_telegram(&world, &sub, 42);
-        let chat = user.opens("Hello").await;
-        match platform {
-            Platform::Mobile => push::has_phone(&user, "fcm:one", "en").await,
-            Platform::Tma => push::has_chat(&user, 42, "en").await,
-        };
-        world.operator().replies(&chat, "a word").await;
-        world.sandbox.webhooks_settled().await;
-        nodes[0].chat.apply_inbox().await.expect("applied");
-        // The service takes its time, and shows it on the screen then.
-        world.sandbox.clear_faults();
-        world.sandbox.fault(Fault::new(Kind::AppliedLate { after_ms: 1_500, hang: true }).on("POST", path));
-        let telling = tokio::spawn({
-            let other = nodes[1].clone();
-            async move {
-                let nobody: AskLooks = Arc::new(|_, _| Box::pin(async { Look::default() }));
-                other.push.tell(platform, &nobody, &CancellationToken::new()).await
-            }
-        });
-        nodes[1].store.stay(world.clock.now_ms()).await.expect("it is alive");
-        eventually("it is being told", async || world.sandbox.faults().iter().any(|fault| fault.hits > 0)).await;
-        let began = Instant::now();
-        world.while_time_goes_by(user.call("DELETE", "/api/me", None)).await.expect(204);
-        let (took, told) = (began.elapsed(), phones.sent_to(to.clone()).len());
-        assert_eq!(told, 1, "what was on its way has landed: {platform:?}");
-        assert!(telling.await.expect("no panic").expect("told"));
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        assert_eq!(phones.sent_to(to).len(), told, "and nothing comes after the answer: {platform:?}");
-        println!("an erasure waits for what another node is telling, {platform:?}: {} ms", took.as_millis());
-    }
+    push::an_erasure_waits_for_what_is_on_its_way(&world, &nodes[1]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,19 @@
 //! Notices: what reaches telephones and chats, in which words, and what does not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use awchat::app::App;
+use awchat::model::Look;
+use awchat::push::AskLooks;
+use awchat::store::devices::Platform;
 use awchat::{auth, config::Secret, id::UserId};
-use sandbox::{InitData, NewTicket, Platform};
+use sandbox::{Fault, InitData, Kind, NewTicket, Platform as ReadOn, To};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::child::Process;
-use crate::harness::{self, Client, SECRET, World};
+use crate::harness::{self, Client, SECRET, World, eventually};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -58,7 +64,7 @@ async fn an_operators_answer_reaches_the_telephone_and_says_nothing_of_its_words
     let chat = ada.opens("Where is my refund?").await;
     has_phone(&ada, "fcm:android", "en-GB").await;
     has_phone(&ada, "fcm:iphone", "ru-RU").await;
-    phones.set_platform("fcm:iphone", Platform::Iphone);
+    phones.set_platform("fcm:iphone", ReadOn::Iphone);
     let part = world.operator().replies(&chat, "Secret words").await;
     world.work().await;
 
@@ -330,6 +336,47 @@ async fn a_telephone_that_moves_to_another_user_shows_nothing_of_the_first() {
     world.operator().replies(&bobs, "1").await;
     world.work().await;
     assert_eq!(screen(&world, "fcm:shared").len(), 1, "its new user is told");
+}
+
+/// FCM and Telegram take their time over what `teller` sends, and show it then: who erases a user waits for that.
+pub(crate) async fn an_erasure_waits_for_what_is_on_its_way(world: &World, teller: &App) {
+    let phones = world.sandbox.phones();
+    for (platform, path, to) in [
+        (Platform::Mobile, "/v1/projects/{id}/messages:send", To::Phone("fcm:one".to_owned())),
+        (Platform::Tma, "/{bot}/sendMessage", To::Chat(42)),
+    ] {
+        let sub = format!("user-{platform:?}");
+        let user = in_telegram(world, &sub, 42);
+        let chat = user.opens("Hello").await;
+        match platform {
+            Platform::Mobile => has_phone(&user, "fcm:one", "en").await,
+            Platform::Tma => has_chat(&user, 42, "en").await,
+        };
+        world.operator().replies(&chat, "a word").await;
+        world.sandbox.webhooks_settled().await;
+        world.app.chat.apply_inbox().await.expect("applied");
+        world.sandbox.clear_faults();
+        world.sandbox.fault(Fault::new(Kind::AppliedLate { after_ms: 500, hang: true }).on("POST", path));
+        let telling = tokio::spawn({
+            let teller = teller.clone();
+            async move {
+                let nobody: AskLooks = Arc::new(|_, _| Box::pin(async { Look::default() }));
+                teller.push.tell(platform, &nobody, &CancellationToken::new()).await
+            }
+        });
+        teller.store.stay(world.clock.now_ms()).await.expect("it is alive");
+        eventually("it is being told", async || world.sandbox.faults().iter().any(|fault| fault.hits > 0)).await;
+        world.while_time_goes_by(user.call("DELETE", "/api/me", None)).await.expect(204);
+        assert_eq!(phones.sent_to(to.clone()).len(), 1, "what was on its way has landed: {platform:?}");
+        assert!(telling.await.expect("no panic").expect("told"));
+        assert_eq!(phones.sent_to(to).len(), 1, "and nothing comes after the answer: {platform:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_erased_is_told_nothing_after_the_answer() {
+    let world = world().await;
+    an_erasure_waits_for_what_is_on_its_way(&world, &world.app).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
