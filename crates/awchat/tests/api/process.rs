@@ -298,6 +298,8 @@ pub(crate) fn free_port() -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_told_to_go_fails_no_request() {
     const CLIENTS: usize = 8;
+    /// 80 replies a second at most: a fast machine's would use up Intercom's budget of 166.
+    const PAUSE: Duration = Duration::from_millis(20);
     let mut server = Server::start(&[]).await;
     let slow = server.user("slow");
     let slow_chat = slow.opens("Hello").await;
@@ -341,6 +343,7 @@ async fn a_server_that_is_told_to_go_fails_no_request() {
                         if is_reply {
                             said.push(text);
                         }
+                        tokio::time::sleep(PAUSE).await;
                     }
                     // Nobody listens any more.
                     Err(error) => {
