@@ -1,5 +1,5 @@
 //! What the product speaks of, in the shapes of the API: a message, its author and files, a state, a topic, a ticket's
-//! status and timeline; its head, and whether a user looks at it.
+//! status and timeline; a conversation's head, and whether a user looks at it.
 
 use serde::{Deserialize, Serialize};
 

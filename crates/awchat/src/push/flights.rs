@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::id::UserId;
 
-/// What is called back on its way has this long to land: a service that has read it shows it, whoever hangs up.
+/// What is on its way when it is called back has this long to land: a service that has read it shows it, whoever hangs up.
 const LANDING: Duration = Duration::from_secs(2);
 
 /// Everything that is being sent.
@@ -76,7 +76,7 @@ impl Flights {
 }
 
 impl Flight {
-    /// Does `work`, which sends; `None` if it is called back before, or while it is done and does not end soon.
+    /// Does `work`, which sends; `None` if it was called back before, or was meanwhile and has not landed in time.
     pub(super) async fn unless_called_back<T>(&self, work: impl Future<Output = T>, clock: &Clock) -> Option<T> {
         let called_back = &self.listed.called_back;
         if called_back.is_cancelled() {
