@@ -97,8 +97,12 @@ impl Budget {
         if now_ms < self.paused_until_ms { Err(millis(self.paused_until_ms - now_ms)) } else { Ok(()) }
     }
 
-    /// Learns from an answer's headers.
+    /// Learns from an answer's headers. What is answered while everybody waits was asked before, and says nothing of the
+    /// time after.
     pub fn learn(&mut self, seen: Seen, now_ms: i64) {
+        if self.pause(now_ms).is_err() {
+            return;
+        }
         let (Some(limit @ 1..), Some(remaining)) = (seen.limit, seen.remaining) else { return };
         let ends_ms = seen.reset_s.map_or(now_ms.saturating_add(WINDOW_MS), |s| s.saturating_mul(1_000));
         let ends_ms = ends_ms.min(now_ms.saturating_add(LONGEST_PAUSE_MS));
@@ -114,7 +118,7 @@ impl Budget {
         self.window = Some(Window { limit, left, ends_ms, guessed: false });
     }
 
-    /// Intercom answered 429: everybody waits for the reset. Returns how long.
+    /// Intercom answered 429: everybody waits for the reset, with which a window begins. Returns how long.
     pub fn throttled(&mut self, seen: Seen, now_ms: i64) -> Duration {
         let asked_ms = match (seen.retry_after_s, seen.reset_s) {
             (Some(wait_s), _) => wait_s.saturating_mul(1_000),
@@ -123,6 +127,9 @@ impl Budget {
         };
         let pause_ms = asked_ms.clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS);
         self.paused_until_ms = self.paused_until_ms.max(now_ms.saturating_add(pause_ms));
+        if let Some(window) = &mut self.window {
+            window.ends_ms = self.paused_until_ms;
+        }
         millis(self.paused_until_ms - now_ms)
     }
 
@@ -212,6 +219,19 @@ mod tests {
         assert_eq!(budget.left(NOW_MS), Some(0.9), "a new window");
         budget.learn(told(100, 10, 2), NOW_MS);
         assert_eq!(budget.left(NOW_MS), Some(0.9), "the old one says nothing");
+    }
+
+    #[test]
+    fn when_a_429_is_over_a_window_begins_whatever_was_answered_meanwhile() {
+        for seen in [told(100, 0, 1), Seen { retry_after_s: Some(1), ..told(100, 0, 8) }] {
+            let mut budget = Budget::default();
+            budget.learn(told(100, 60, 4), NOW_MS);
+            budget.learn(seen, NOW_MS);
+            budget.throttled(seen, NOW_MS);
+            budget.learn(told(100, 59, 4), NOW_MS + 10);
+            assert!(budget.take(Class::Write, NOW_MS + 999).is_err());
+            assert_eq!(budget.take(Class::Write, NOW_MS + 1_000), Ok(()), "{seen:?}");
+        }
     }
 
     #[test]
